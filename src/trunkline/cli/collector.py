@@ -1,0 +1,193 @@
+"""`trunkline collector`: run the agent, check a configuration, list components, probe health."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from trunkline import components
+from trunkline.errors import UsageError
+
+if TYPE_CHECKING:
+    from trunkline.collector.config import CollectorConfig
+    from trunkline.net.client import ClientFactory
+
+DEFAULT_DATA_DIR: Final = "/var/lib/trunkline"
+LEVELS: Final = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warn": logging.WARNING,
+    "error": logging.ERROR,
+}
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    commands = parser.add_subparsers(metavar="ACTION", required=True)
+    _configure_run(commands.add_parser("run", help="run until SIGTERM; SIGHUP reads the configuration anew"))
+    validate = commands.add_parser("validate", help="check a configuration and say everything that is wrong")
+    _add_sources(validate)
+    validate.set_defaults(run=_validate)
+    listing = commands.add_parser("components", help="list the components a configuration can use")
+    listing.add_argument("--json", action="store_true", help="as JSON")
+    listing.set_defaults(run=_components)
+    health = commands.add_parser("healthcheck", help="exit with 0 if a collector is healthy, else 1")
+    health.add_argument("--address", default=None, metavar="HOST:PORT", help="default: 127.0.0.1:13133")
+    health.set_defaults(run=_healthcheck)
+
+
+def _configure_run(parser: argparse.ArgumentParser) -> None:
+    _add_sources(parser)
+    parser.add_argument(
+        "--data-dir",
+        type=Path,
+        metavar="DIR",
+        help=f"where the queue is kept (TRUNKLINE_DATA_DIR; default {DEFAULT_DATA_DIR})",
+    )
+    parser.add_argument(
+        "--resolve",
+        action="append",
+        default=[],
+        metavar="HOST:PORT=ADDRESS:PORT",
+        help="connect there instead, keeping name, certificate check and signature (TRUNKLINE_RESOLVE)",
+    )
+    parser.add_argument("--ca-bundle", metavar="FILE", help="authorities to trust (AWS_CA_BUNDLE)")
+    parser.add_argument(
+        "--metrics-address", metavar="HOST:PORT", help="own metrics (TRUNKLINE_METRICS_ADDRESS)"
+    )
+    parser.add_argument("--health-address", metavar="HOST:PORT", help="health (TRUNKLINE_HEALTH_ADDRESS)")
+    parser.add_argument(
+        "--shutdown-timeout", type=float, default=25.0, metavar="SECONDS", help="time to drain (25)"
+    )
+    parser.set_defaults(run=_run)
+
+
+def _add_sources(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--config",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="configuration file, or env:NAME or yaml:TEXT; several are merged; AOT_CONFIG_CONTENT replaces all",
+    )
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY.SUB=VALUE", help="a value over the files'"
+    )
+
+
+def _run(options: argparse.Namespace) -> int:
+    from trunkline.collector.host import Host, HostSettings
+
+    config = _read(options)
+    _start_log(config)
+    environment = os.environ
+    host = Host(
+        lambda: _read(options),
+        HostSettings(
+            data_dir=options.data_dir or Path(environment.get("TRUNKLINE_DATA_DIR") or DEFAULT_DATA_DIR),
+            metrics_address=options.metrics_address or environment.get("TRUNKLINE_METRICS_ADDRESS"),
+            health_address=options.health_address or environment.get("TRUNKLINE_HEALTH_ADDRESS"),
+            shutdown_timeout_s=options.shutdown_timeout,
+        ),
+        _clients(options),
+        environment,
+    )
+    asyncio.run(host.run(config))
+    return 0
+
+
+def _clients(options: argparse.Namespace) -> ClientFactory:
+    from trunkline.net.client import ClientFactory
+    from trunkline.net.resolve import Resolve
+
+    rules = ",".join(options.resolve) or os.environ.get("TRUNKLINE_RESOLVE", "")
+    return ClientFactory(Resolve.parse(rules), options.ca_bundle or os.environ.get("AWS_CA_BUNDLE"))
+
+
+def _read(options: argparse.Namespace) -> CollectorConfig:
+    from trunkline.collector.config import read
+
+    if not options.config and "AOT_CONFIG_CONTENT" not in os.environ:
+        raise UsageError("no configuration: give --config FILE, or set AOT_CONFIG_CONTENT to its text")
+    return read(options.config, os.environ, components, options.set)
+
+
+def _start_log(config: CollectorConfig) -> None:
+    logs = config.service.telemetry.logs
+    handler = logging.StreamHandler()
+    handler.setFormatter(_JsonFormatter() if logs.encoding == "json" else _LineFormatter())
+    logging.basicConfig(level=LEVELS.get(logs.level.lower(), logging.INFO), handlers=[handler])
+
+
+class _LineFormatter(logging.Formatter):
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S")
+        self.converter = time.gmtime
+
+
+class _JsonFormatter(_LineFormatter):
+    def format(self, record: logging.LogRecord) -> str:
+        document = {
+            "ts": self.formatTime(record, self.datefmt) + f".{record.msecs:03.0f}Z",
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "msg": record.getMessage(),
+        }
+        if record.exc_info:
+            document["stacktrace"] = self.formatException(record.exc_info)
+        return json.dumps(document)
+
+
+def _validate(options: argparse.Namespace) -> int:
+    config = _read(options)
+    for warning in config.warnings:
+        print(f"warning: {warning}")
+    pipelines = ", ".join(str(name) for name in config.service.pipelines)
+    print(f"the configuration is valid: pipelines {pipelines}")
+    return 0
+
+
+def _components(options: argparse.Namespace) -> int:
+    listing = {
+        kind: {name: _summary(kind, name) for name in components.names(kind)} for kind in components.KINDS
+    }
+    if options.json:
+        print(json.dumps(listing, indent=2))
+        return 0
+    for kind, members in listing.items():
+        print(kind)
+        width = max(map(len, members))
+        for name, summary in members.items():
+            print(f"  {name:<{width}}  {summary}")
+    return 0
+
+
+def _summary(kind: str, name: str) -> str:
+    config_type = components.config_type(kind, name)
+    return (config_type.__doc__ or "").strip().partition("\n")[0]
+
+
+def _healthcheck(options: argparse.Namespace) -> int:
+    from trunkline.errors import FetchError
+    from trunkline.net.client import Client
+    from trunkline.net.message import Request
+
+    address = options.address or os.environ.get("TRUNKLINE_HEALTH_ADDRESS") or "127.0.0.1:13133"
+
+    async def status() -> int:
+        client = Client()
+        try:
+            return (await client.exchange(Request("GET", f"http://{address}/", {}), timeout_s=3.0)).status
+        except FetchError as error:
+            print(f"trunkline: no health at {address}: {error}", file=sys.stderr)
+            return 0
+        finally:
+            await client.aclose()
+
+    return 0 if asyncio.run(status()) == 200 else 1

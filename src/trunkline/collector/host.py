@@ -1,0 +1,275 @@
+"""The process around the pipelines: start, run, reload, drain, and show how it is doing."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import logging
+import re
+import signal
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from trunkline.aws.credentials import CredentialsFactory
+from trunkline.aws.task_metadata import fetch_identity
+from trunkline.collector.config import CollectorConfig
+from trunkline.collector.pipelines import Service, build
+from trunkline.collector.queue import DiskQueue, MemoryQueue, Queue
+from trunkline.collector.sender import Sender
+from trunkline.component.contract import ComponentId, Context, Delivery
+from trunkline.component.metrics import SelfMetrics
+from trunkline.component.schedule import SystemClock
+from trunkline.errors import ConfigError, FetchError, TrunklineError, UsageError
+from trunkline.extensions.health_check import HealthCheck
+from trunkline.model import Resource
+from trunkline.net.client import ClientFactory
+from trunkline.net.message import Response
+from trunkline.net.server import serve
+
+log = logging.getLogger(__name__)
+
+METRICS_ADDRESS: Final = "127.0.0.1:8888"
+HEALTH_ADDRESS: Final = "127.0.0.1:13133"
+LAST_SCRAPE_S: Final = 4.0
+
+
+@dataclass(frozen=True, slots=True)
+class HostSettings:
+    """What the command line and the environment say about the process itself. Durations in seconds."""
+
+    data_dir: Path
+    metrics_address: str | None = None
+    health_address: str | None = None
+    shutdown_timeout_s: float = 25.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What a configuration was built to, and the credentials it uses."""
+
+    service: Service
+    credentials: CredentialsFactory
+
+
+class Host:
+    """Runs one configuration at a time until SIGTERM or SIGINT; SIGHUP reads it anew."""
+
+    def __init__(
+        self,
+        read: Callable[[], CollectorConfig],
+        settings: HostSettings,
+        clients: ClientFactory,
+        environment: Mapping[str, str],
+    ) -> None:
+        self._read = read
+        self._settings = settings
+        self._clients = clients
+        self._environment = environment
+        self._metrics = SelfMetrics()
+        self._identity = Resource()
+        self._started_s = time.time()
+        self._healthy = False
+        self._stop = asyncio.Event()
+        self._reload = asyncio.Event()
+
+    async def run(self, config: CollectorConfig) -> None:
+        """Run `config` until told to stop. Raises ConfigError or TrunklineError when it cannot be started."""
+        self._listen_to_signals()
+        self._identity = await self._find_identity()
+        parts, previous = self._build(config), None
+        while not self._stop.is_set():
+            started = False
+            try:
+                async with self._running(parts):
+                    started = True
+                    replacement = await self._until_replaced(parts)
+            except TrunklineError as error:
+                if started or previous is None:
+                    raise
+                log.error("the new configuration cannot be started, back to the old one: %s", error)  # noqa: TRY400
+                parts, previous = self._build(previous), None
+            else:
+                parts, previous = replacement, parts.service.config
+
+    async def _until_replaced(self, parts: _Parts) -> _Parts:
+        """Wait for a stop or for a new configuration that can be built; a wrong one changes nothing."""
+        while True:
+            self._reload.clear()
+            await _first(self._stop, self._reload)
+            if self._stop.is_set():
+                return parts
+            try:
+                replacement = self._build(self._read())
+            except (ConfigError, UsageError) as error:
+                log.error("the new configuration is wrong, the old one stays:\n%s", error)  # noqa: TRY400
+            else:
+                log.info("new configuration read")
+                return replacement
+
+    def _build(self, config: CollectorConfig) -> _Parts:
+        credentials = CredentialsFactory(self._clients, self._environment)
+
+        def lend(id_: ComponentId) -> Context:
+            return Context(
+                id=id_,
+                metrics=self._metrics,
+                clients=self._clients,
+                credentials=credentials,
+                data_dir=self._settings.data_dir,
+                identity=self._identity,
+                environment=self._environment,
+            )
+
+        for warning in config.warnings:
+            log.warning("%s", warning)
+        return _Parts(build(config, lend, self._sender), credentials)
+
+    def _sender(self, id_: ComponentId, delivery: Delivery) -> Sender:
+        def open_queue() -> Queue:
+            return open_or_remember(queue_folder(self._settings.data_dir, id_, delivery.destination))
+
+        return Sender(str(id_), delivery, open_queue, self._metrics, SystemClock())
+
+    @asynccontextmanager
+    async def _running(self, parts: _Parts) -> AsyncIterator[None]:
+        """Start exporters, then receivers; stop in the reverse order, with a last scrape and a drain between."""
+        service = parts.service
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self._servers(service))
+            await stack.enter_async_context(parts.credentials)
+            for extension in service.extensions.values():
+                await stack.enter_async_context(extension)
+            for sender in service.senders.values():
+                await stack.enter_async_context(sender)
+            tasks = [
+                asyncio.create_task(receiver.run(), name=f"receive {name}")
+                for name, receiver in service.receivers.items()
+            ]
+            self._healthy = True
+            log.info("running: %d receivers, %d senders", len(tasks), len(service.senders))
+            try:
+                yield
+            finally:
+                self._healthy = False
+                if self._stop.is_set():
+                    await self._drain(service)
+                await _cancel(tasks)
+
+    async def _drain(self, service: Service) -> None:
+        """The last scrape, then everything delivered that can be in time; the rest stays in the queues."""
+        deadline = time.monotonic() + self._settings.shutdown_timeout_s
+        log.info("stopping: last scrape, then %d queues", len(service.senders))
+        drains = [asyncio.ensure_future(receiver.drain()) for receiver in service.receivers.values()]
+        if drains:
+            await asyncio.wait(drains, timeout=LAST_SCRAPE_S)
+            await _cancel(drains)
+        remaining_s = max(deadline - time.monotonic(), 0.1)
+        emptied = await asyncio.gather(*(sender.drain(remaining_s) for sender in service.senders.values()))
+        for name, empty in zip(service.senders, emptied, strict=True):
+            log.info(
+                "%s: %s", name, "everything delivered" if empty else "the rest stays in the queue on disk"
+            )
+
+    @asynccontextmanager
+    async def _servers(self, service: Service) -> AsyncIterator[None]:
+        health = next((ext for ext in service.extensions.values() if isinstance(ext, HealthCheck)), None)
+        health_at = self._settings.health_address or (health.endpoint if health else HEALTH_ADDRESS)
+        path = health.path if health else "/"
+        metrics_at = self._settings.metrics_address or service.config.service.telemetry.metrics_address
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(_serve(health_at, {path: self._show_health}))
+            if metrics_at:
+                await stack.enter_async_context(_serve(metrics_at, {"/metrics": self._show_metrics}))
+            yield
+
+    def _show_metrics(self) -> Response:
+        headers = {"content-type": "text/plain; version=0.0.4; charset=utf-8"}
+        return Response(200, "OK", headers, self._metrics.render())
+
+    def _show_health(self) -> Response:
+        since = datetime.fromtimestamp(self._started_s, UTC).isoformat()
+        status = "Server available" if self._healthy else "Server not available"
+        body = {"status": status, "upSince": since, "uptime": f"{time.time() - self._started_s:.3f}s"}
+        code, reason = (200, "OK") if self._healthy else (503, "Service Unavailable")
+        return Response(code, reason, {"content-type": "application/json"}, json.dumps(body).encode())
+
+    async def _find_identity(self) -> Resource:
+        """Who this task is. Without that its series could not be told from another task's, so it is worth waiting."""
+        client = self._clients.client()
+        try:
+            return await fetch_identity(client, self._environment) or Resource()
+        except FetchError as error:
+            raise TrunklineError(
+                f"the task metadata endpoint does not say which task this is: {error}. Series of two tasks could not "
+                "be told apart; check ECS_CONTAINER_METADATA_URI_V4, or unset it outside ECS"
+            ) from error
+        finally:
+            await client.aclose()
+
+    def _listen_to_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        loop.add_signal_handler(signal.SIGHUP, self._reload.set)
+
+
+def queue_folder(data_dir: Path, id_: ComponentId, destination: str) -> Path:
+    """The folder of an exporter's queue: its own and its URL's, so that nothing is sent to a new address by mistake."""
+    digest = hashlib.blake2b(destination.encode(), digest_size=6).hexdigest()
+    return data_dir / "queue" / f"{re.sub(r'[^A-Za-z0-9_-]', '_', str(id_))}-{digest}"
+
+
+def open_or_remember(folder: Path) -> Queue:
+    """The queue in `folder`, or one in memory when the disk cannot be written.
+
+    Raises QueueError when another collector uses the folder.
+    """
+    try:
+        return DiskQueue(folder)
+    except OSError as error:
+        reason = error.strerror or str(error)
+    log.error(
+        "%s cannot be written (%s): samples wait in memory and a restart loses them. Set --data-dir or "
+        "TRUNKLINE_DATA_DIR to a folder this user may write",
+        folder,
+        reason,
+    )
+    return MemoryQueue()
+
+
+@asynccontextmanager
+async def _serve(address: str, routes: Mapping[str, Callable[[], Response]]) -> AsyncIterator[None]:
+    host, _, port = address.rpartition(":")
+    try:
+        server = serve(host or "0.0.0.0", int(port), routes)  # noqa: S104 (what `:8888` asks for)
+        entered = await server.__aenter__()
+    except OSError as error:
+        raise TrunklineError(
+            f"cannot listen on {address}: {error.strerror}; is another collector running?"
+        ) from error
+    try:
+        log.debug("listening on %s", entered.address)
+        yield
+    finally:
+        await server.__aexit__(None, None, None)
+
+
+async def _first(*events: asyncio.Event) -> None:
+    waits = [asyncio.ensure_future(event.wait()) for event in events]
+    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    await _cancel(waits)
+
+
+async def _cancel(
+    tasks: list[asyncio.Task[None]] | list[asyncio.Task[bool]] | list[asyncio.Future[None]],
+) -> None:
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks)

@@ -1,0 +1,176 @@
+"""From a checked configuration to parts that can be started: nothing but nested consumers, built right to left.
+
+    receiver ─► fan-out over its pipelines ─► processor ─► … ─► fan-out over exporters ─► exporter or outbox
+
+A receiver, exporter or extension id is one instance, shared by every pipeline that names it; processors belong to
+their pipeline. Building touches neither network nor disk, so that a configuration can be tried while another runs.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+from trunkline.collector.config import CollectorConfig, Declared, Pipeline
+from trunkline.collector.sender import Sender
+from trunkline.component.contract import (
+    ComponentId,
+    Consumer,
+    Context,
+    Delivery,
+    Encoder,
+    Extension,
+    Inlet,
+    Receiver,
+)
+from trunkline.errors import ConfigError, Problem
+from trunkline.model import Batch, Table
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class FanOut:
+    """Hands every batch to several consumers. One that fails is logged and does not keep the others from it."""
+
+    consumers: Sequence[tuple[str, Consumer]]
+
+    def open(self, table: Table) -> Inlet:
+        return _FanOutInlet([(name, consumer.open(table)) for name, consumer in self.consumers])
+
+
+@dataclass(frozen=True, slots=True)
+class _FanOutInlet:
+    inlets: Sequence[tuple[str, Inlet]]
+
+    def consume(self, batch: Batch) -> None:
+        for name, inlet in self.inlets:
+            try:
+                inlet.consume(batch)
+            except Exception:
+                log.exception("%s failed on a batch of %s; going on", name, batch.table.name)
+
+    def close(self) -> None:
+        for _, inlet in self.inlets:
+            inlet.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Outbox:
+    """The host's side of a network exporter: every source's batches, encoded, into the sender's queue."""
+
+    delivery: Delivery
+    sender: Sender
+
+    def open(self, table: Table) -> Inlet:
+        return _OutboxInlet(self.delivery.encoder(table), self.sender)
+
+
+@dataclass(frozen=True, slots=True)
+class _OutboxInlet:
+    encoder: Encoder
+    sender: Sender
+
+    def consume(self, batch: Batch) -> None:
+        fragments = self.encoder.encode(batch)
+        if fragments:
+            self.sender.keep(fragments)
+
+    def close(self) -> None:
+        """The encoder goes with this inlet; what it has encoded is in the queue."""
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A configuration's parts, built and not yet started."""
+
+    config: CollectorConfig
+    extensions: dict[str, Extension] = field(default_factory=dict)
+    senders: dict[str, Sender] = field(default_factory=dict)
+    receivers: dict[str, Receiver] = field(default_factory=dict)
+
+
+def build(
+    config: CollectorConfig,
+    lend: Callable[[ComponentId], Context],
+    sender_for: Callable[[ComponentId, Delivery], Sender],
+) -> Service:
+    """Build every part of `config`. Raises ConfigError with everything that is wrong with any of them."""
+    builder = _Builder(config, lend, sender_for)
+    builder.build()
+    if builder.problems:
+        raise ConfigError(sorted(builder.problems))
+    return builder.service
+
+
+class _Builder:
+    """Goes on after a part that cannot be built, so that every problem is found at once."""
+
+    def __init__(
+        self,
+        config: CollectorConfig,
+        lend: Callable[[ComponentId], Context],
+        sender_for: Callable[[ComponentId, Delivery], Sender],
+    ) -> None:
+        self.service = Service(config)
+        self.problems: list[Problem] = []
+        self._config = config
+        self._lend = lend
+        self._sender_for = sender_for
+        self._exporters: dict[ComponentId, Consumer] = {}
+
+    def build(self) -> None:
+        pipelines = self._config.service.pipelines
+        for id_ in self._config.service.extensions:
+            with self._placed(self._config.extensions[id_]) as declared:
+                self.service.extensions[str(id_)] = declared.config.build(self._context(id_))
+        for id_ in _used(pipeline.exporters for pipeline in pipelines.values()):
+            with self._placed(self._config.exporters[id_]) as declared:
+                self._exporters[id_] = self._consumer(id_, declared.config.build(self._context(id_)))
+        if self.problems:
+            return  # what stands upstream has nothing to be built on
+        heads = {name: self._pipeline(pipeline) for name, pipeline in pipelines.items()}
+        for id_ in _used(pipeline.receivers for pipeline in pipelines.values()):
+            downstream = FanOut(
+                [
+                    (str(name), heads[name])
+                    for name, pipeline in pipelines.items()
+                    if id_ in pipeline.receivers
+                ]
+            )
+            with self._placed(self._config.receivers[id_]) as declared:
+                self.service.receivers[str(id_)] = declared.config.build(self._context(id_), downstream)
+
+    def _consumer(self, id_: ComponentId, made: Consumer | Delivery) -> Consumer:
+        if not isinstance(made, Delivery):
+            return made
+        sender = self.service.senders[str(id_)] = self._sender_for(id_, made)
+        return Outbox(made, sender)
+
+    def _pipeline(self, pipeline: Pipeline) -> Consumer:
+        head: Consumer = FanOut([(str(id_), self._exporters[id_]) for id_ in pipeline.exporters])
+        for id_ in reversed(pipeline.processors):
+            with self._placed(self._config.processors[id_]) as declared:
+                head = declared.config.build(self._context(id_), head)
+        return head
+
+    def _context(self, id_: ComponentId) -> Context:
+        return replace(self._lend(id_), extensions=self.service.extensions)
+
+    @contextmanager
+    def _placed(self, declared: Declared) -> Iterator[Declared]:
+        """Note what is wrong with a part together with the line that declares it."""
+        try:
+            yield declared
+        except ConfigError as error:
+            self.problems += [
+                problem if problem.place else replace(problem, place=declared.place)
+                for problem in error.problems
+            ]
+
+
+def _used(lists: Iterable[Sequence[ComponentId]]) -> list[ComponentId]:
+    """Every id of the lists once, in order of appearance."""
+    return list(dict.fromkeys(id_ for ids in lists for id_ in ids))

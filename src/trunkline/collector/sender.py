@@ -1,0 +1,217 @@
+"""Takes what waits in a queue to its receiver: one request at a time, oldest first, until each is settled."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final, Self
+
+from trunkline.collector.queue import Chunk, MemoryQueue, Queue
+from trunkline.component.contract import Delivery, Fragment
+from trunkline.component.metrics import SelfMetrics
+from trunkline.component.schedule import Clock
+from trunkline.errors import DeliveryError, Hold, Rejected, RetryLater, TooLarge
+
+log = logging.getLogger(__name__)
+
+LINGER_S: Final = 0.25
+"""How long the first samples wait for others, so that requests are few and full."""
+
+HOLD_S: Final = 15.0
+"""How often a receiver is tried again that refuses us until somebody repairs something."""
+
+ALREADY_THERE: Final = frozenset({"duplicate_timestamp", "out_of_order"})
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """Growing pauses with a share of chance. Durations in seconds."""
+
+    initial_s: float = 0.5
+    multiplier: float = 2.0
+    max_s: float = 30.0
+    randomization: float = 0.5
+
+    def pause_s(self, failures: int, chance: float) -> float:
+        """The pause after the `failures`-th failure in a row; `chance` is from 0 to 1."""
+        pause_s = min(self.initial_s * self.multiplier ** min(failures - 1, 32), self.max_s)
+        return pause_s * (1 + self.randomization * (2 * chance - 1))
+
+
+class Sender:
+    """Owns the queue of one exporter while entered. `keep` never waits; delivering goes on in the background."""
+
+    def __init__(
+        self,
+        name: str,
+        delivery: Delivery,
+        open_queue: Callable[[], Queue],
+        metrics: SelfMetrics,
+        clock: Clock,
+        backoff: Backoff = Backoff(),
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self._name = name
+        self._delivery = delivery
+        self._open_queue = open_queue
+        self._queue: Queue = MemoryQueue()
+        self._task: asyncio.Task[None] | None = None
+        self._metrics = metrics
+        self._clock = clock
+        self._backoff = backoff
+        self._chance = chance
+        self._wake = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._settled = asyncio.Event()
+        self._failures = 0
+        self._explained = ""
+
+    async def __aenter__(self) -> Self:
+        """Open the queue and begin to deliver. Raises QueueError when another collector uses the folder."""
+        self._queue = self._open_queue()
+        self._metrics.queue_samples.track(lambda: self._queue.samples, self._name)
+        self._metrics.queue_bytes.track(lambda: self._queue.size_bytes, self._name)
+        self._metrics.queue_age.track(self._oldest_age_s, self._name)
+        self._task = asyncio.create_task(self._run(), name=f"deliver {self._name}")
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+        self._queue.close()
+
+    def keep(self, fragments: Sequence[Fragment]) -> None:
+        """Write `fragments` to the queue; what had to be given up for them is counted."""
+        samples = sum(fragment.samples for fragment in fragments)
+        given_up = self._queue.append(fragments)
+        self._metrics.kept.add(samples, self._name)
+        if given_up:
+            self._metrics.refused.add(given_up, self._name, "queue_full")
+            log.error("%s: queue full, %d of the oldest samples given up", self._name, given_up)
+        self._settled.clear()
+        self._wake.set()
+
+    async def drain(self, timeout_s: float) -> bool:
+        """Deliver without pauses until the queue is empty or the time is up; returns whether it is empty."""
+        self._hurry.set()
+        self._wake.set()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._settled.wait(), timeout_s)
+        return self._queue.samples == 0
+
+    async def _run(self) -> None:
+        async with self._delivery.session():
+            while True:
+                chunk = self._queue.peek(self._delivery.limits)
+                if chunk is None:
+                    await self._wait_for_samples()
+                else:
+                    await self._settle(chunk)
+                    self._queue.acknowledge(chunk)
+
+    async def _wait_for_samples(self) -> None:
+        self._settled.set()
+        self._wake.clear()
+        await self._wake.wait()
+        if not self._hurry.is_set():
+            await self._pause(LINGER_S)
+
+    async def _settle(self, chunk: Chunk) -> None:
+        """Deliver or refuse every fragment of `chunk`; a refused request is halved to find what is at fault."""
+        work = deque([list(chunk.fragments)])
+        while work:
+            part = self._without_outdated(work.popleft())
+            if not part:
+                continue
+            try:
+                await self._deliver(part)
+            except (Rejected, TooLarge) as error:
+                middle = len(part) // 2
+                if middle:
+                    work.extendleft((part[middle:], part[:middle]))
+                else:
+                    self._refuse(part, error.reason, str(error))
+
+    async def _deliver(self, part: list[Fragment]) -> None:
+        """Send until there is a clear answer. Raises Rejected or TooLarge when that is a refusal."""
+        unclear = False
+        body = self._delivery.join(part)
+        while True:
+            try:
+                await self._send(body)
+            except (RetryLater, Hold) as error:
+                unclear = unclear or error.reason in ("unreachable", "server_error")
+                await self._pause_after(error)
+            except Rejected as error:
+                if not (unclear and error.reason in ALREADY_THERE):
+                    raise
+                break
+            else:
+                break
+        self._delivered(part, len(body))
+
+    async def _send(self, body: bytes) -> None:
+        started = self._clock.monotonic()
+        outcome = "delivered"
+        try:
+            await self._delivery.send(body)
+        except DeliveryError as error:
+            outcome = error.reason
+            raise
+        finally:
+            self._metrics.requests.add(1, self._name, outcome)
+            self._metrics.delivery_duration.observe(self._clock.monotonic() - started, self._name)
+
+    def _delivered(self, part: list[Fragment], size: int) -> None:
+        if self._failures:
+            log.info("%s: samples are being delivered again", self._name)
+        self._failures = 0
+        self._explained = ""
+        self._metrics.delivered.add(sum(fragment.samples for fragment in part), self._name)
+        self._metrics.sent_bytes.add(size, self._name)
+
+    async def _pause_after(self, error: RetryLater | Hold) -> None:
+        self._failures += 1
+        if error.reason != self._explained:
+            self._explained = error.reason
+            log.warning("%s: %s; %d samples wait in the queue", self._name, error, self._queue.samples)
+        wish_s = error.after_s if isinstance(error, RetryLater) else None
+        pause_s = wish_s or self._backoff.pause_s(self._failures, self._chance())
+        await self._pause(min(pause_s, HOLD_S) if isinstance(error, Hold) else pause_s)
+
+    async def _pause(self, pause_s: float) -> None:
+        """Wait, but at a shutdown only for a moment, and from then on never longer than that."""
+        if self._hurry.is_set():
+            await self._clock.sleep(min(pause_s, 0.5))
+            return
+        waiting = asyncio.ensure_future(self._hurry.wait())
+        sleeping = asyncio.ensure_future(self._clock.sleep(pause_s))
+        try:
+            await asyncio.wait((waiting, sleeping), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waiting.cancel()
+            sleeping.cancel()
+
+    def _without_outdated(self, part: list[Fragment]) -> list[Fragment]:
+        """Leave out what the receiver can no longer accept because of its age."""
+        oldest_ms = (self._clock.time() - self._delivery.limits.max_age_s) * 1000
+        outdated = [fragment for fragment in part if fragment.oldest_ms < oldest_ms]
+        if outdated:
+            self._refuse(outdated, "too_old", "older than the receiver accepts")
+            return [fragment for fragment in part if fragment.oldest_ms >= oldest_ms]
+        return part
+
+    def _refuse(self, part: list[Fragment], reason: str, why: str) -> None:
+        samples = sum(fragment.samples for fragment in part)
+        self._metrics.refused.add(samples, self._name, reason)
+        log.error("%s: %d samples refused: %s", self._name, samples, why)
+
+    def _oldest_age_s(self) -> float:
+        oldest_ms = self._queue.oldest_ms
+        return 0.0 if oldest_ms is None else max(self._clock.time() - oldest_ms / 1000, 0.0)

@@ -1,0 +1,211 @@
+"""The contract between components and the host that runs them, on one page.
+
+A component is a frozen dataclass of its settings with a `build` method. The names users write are listed in
+`trunkline.components`. The host decodes and checks the settings of a whole file, then builds every pipeline from
+right to left: exporters, processors around them, receivers last. What is built is nothing but nested consumers.
+
+- A receiver MUST `run` until cancelled, and MUST NOT let anything the outside world does end it. On `drain` it
+  makes its last collection; the host cancels `run` afterwards.
+- A consumer is opened once per source (`open`), gives an `Inlet` for it, and frees with `close` what it kept for
+  that source. Inlets are synchronous: when `consume` returns, the batch has been taken, kept or refused, and the
+  columns may be overwritten.
+- A processor that decides per series uses `PerSeries`, and costs nothing per sample.
+- An exporter that sends over a network gives the host a `Delivery`: how a batch becomes bytes, and one function
+  that sends bytes or raises one of the `DeliveryError`s. Queue, retries, back-off and counting are the host's.
+- Starting MUST fail fast with a `ConfigError`; running MUST NOT fail. What is lost is counted where it is lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from trunkline.model import Batch, Resource, Series, Table
+
+if TYPE_CHECKING:
+    from trunkline.aws.credentials import CredentialsFactory
+    from trunkline.component.metrics import SelfMetrics
+    from trunkline.net.client import ClientFactory
+    from trunkline.net.message import Request
+
+
+@dataclass(frozen=True, slots=True)
+class ComponentId:
+    """`type` or `type/name`, as written in a configuration."""
+
+    type: str
+    name: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.type}/{self.name}" if self.name else self.type
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What the host lends a component: its id, counters, the network, credentials, a folder of its own."""
+
+    id: ComponentId
+    metrics: SelfMetrics
+    clients: ClientFactory
+    credentials: CredentialsFactory
+    data_dir: Path
+    identity: Resource = field(default_factory=Resource)
+    """Attributes and identity labels of the task this collector runs in; empty outside ECS."""
+    extensions: Mapping[str, Extension] = field(default_factory=dict)
+    """The extensions that run, by id, for components that refer to one (`auth.authenticator`)."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+class Inlet(Protocol):
+    """Takes the batches of one source."""
+
+    def consume(self, batch: Batch) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Consumer(Protocol):
+    """What stands downstream of a receiver or processor."""
+
+    def open(self, table: Table) -> Inlet: ...
+
+
+class Receiver(Protocol):
+    """Collects; handed its downstream when built."""
+
+    async def run(self) -> None: ...
+
+    async def drain(self) -> None: ...
+
+
+class Extension(Protocol):
+    """Something beside the pipelines: entered before them and left after them."""
+
+    async def __aenter__(self) -> object: ...
+
+    async def __aexit__(self, *exc_info: object) -> None: ...
+
+
+@runtime_checkable
+class Authenticator(Protocol):
+    """An extension that exporters name under `auth.authenticator`."""
+
+    def authorize(self, request: Request) -> Request:
+        """The request with what proves who sends it; raises CredentialsError, never waits."""
+        ...
+
+    def refused(self) -> None:
+        """The receiver answered 401 or 403: get new credentials soon."""
+        ...
+
+
+class ReceiverConfig(Protocol):
+    def build(self, context: Context, downstream: Consumer) -> Receiver: ...
+
+
+class ProcessorConfig(Protocol):
+    def build(self, context: Context, downstream: Consumer) -> Consumer: ...
+
+
+class ExporterConfig(Protocol):
+    def build(self, context: Context) -> Consumer | Delivery: ...
+
+
+class ExtensionConfig(Protocol):
+    def build(self, context: Context) -> Extension: ...
+
+
+@runtime_checkable
+class Checked(Protocol):
+    """A config that checks more than types: yields (key path below the component, message)."""
+
+    def check(self) -> Iterator[tuple[str, str]]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Fragment:
+    """The samples of a fixed slice of one source's series in one batch, encoded.
+
+    `lane` names the slice: one request never holds two fragments of a lane, so it holds at most one sample per
+    series. `data` is joined with others by the exporter's `join`; `raw_bytes` is its size uncompressed.
+    """
+
+    lane: int
+    data: bytes
+    raw_bytes: int
+    samples: int
+    oldest_ms: int
+
+
+class Encoder(Protocol):
+    """Makes fragments of one source's batches, keeping templates for it."""
+
+    def encode(self, batch: Batch) -> Sequence[Fragment]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How full a request may be and how many at once; AMP's values by default."""
+
+    max_request_bytes: int = 900_000
+    max_raw_bytes: int = 3_000_000
+    max_samples: int = 10_000
+    max_age_s: float = 3600.0
+
+
+@runtime_checkable
+class Delivery(Protocol):
+    """What a network exporter gives to the host.
+
+    `destination` names where the bytes go; a queue on disk belongs to it. `send` succeeds or raises one of the
+    `DeliveryError`s. `session` is open while anything may be sent.
+    """
+
+    @property
+    def destination(self) -> str: ...
+
+    @property
+    def limits(self) -> Limits: ...
+
+    def encoder(self, table: Table) -> Encoder: ...
+
+    def join(self, fragments: Sequence[Fragment]) -> bytes: ...
+
+    async def send(self, body: bytes) -> None: ...
+
+    def session(self) -> AbstractAsyncContextManager[None]: ...
+
+
+class _PerSeriesInlet:
+    """Keeps the decided table of one source beside the original and passes the columns on untouched."""
+
+    def __init__(self, decide: Callable[[Series], Series | None], table: Table, downstream: Consumer) -> None:
+        self._decide = decide
+        self._table = Table(table.name, table.key)
+        self._downstream = downstream.open(self._table)
+
+    def consume(self, batch: Batch) -> None:
+        decided = self._table.series
+        source = batch.table.series
+        decided.extend([None] * (len(source) - len(decided)))
+        for slot in batch.changed:
+            series = source[slot]
+            decided[slot] = None if series is None else self._decide(series)
+        self._downstream.consume(replace(batch, table=self._table))
+
+    def close(self) -> None:
+        self._downstream.close()
+
+
+@dataclass(frozen=True, slots=True)
+class PerSeries:
+    """A processor that keeps, changes (another Series) or drops (None) each series, once in its life."""
+
+    decide: Callable[[Series], Series | None]
+    downstream: Consumer
+
+    def open(self, table: Table) -> Inlet:
+        return _PerSeriesInlet(self.decide, table, self.downstream)

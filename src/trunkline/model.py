@@ -1,0 +1,193 @@
+"""What moves through a pipeline: series that are decided once, and batches of columns.
+
+A source (a scraped target, the task metadata endpoint) owns one `Table`. A table gives every series a *slot*,
+a small number that stays the series' own while it lives. A scrape fills columns that are indexed by slot, and
+hands them on as a `Batch`. What depends on a series (its labels, whether a filter keeps it, its bytes on the
+wire) is decided when its slot is filled, and never again: `Batch.changed` names the slots to look at anew.
+"""
+
+from __future__ import annotations
+
+import struct
+from array import array
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final, TypeAlias
+
+Labels: TypeAlias = tuple[tuple[str, str], ...]
+"""Label pairs sorted by name, `__name__` among them, without empty values."""
+
+AttributeValue: TypeAlias = str | int | float | bool
+
+
+def float_from_bits(bits: int) -> float:
+    """The float64 with exactly these 64 bits."""
+    return float(struct.unpack("<d", struct.pack("<Q", bits))[0])
+
+
+STALE_BITS: Final = 0x7FF0000000000002
+STALE: Final = float_from_bits(STALE_BITS)
+"""Prometheus' stale marker, a NaN told apart from others only by its bits."""
+
+NAN: Final = float_from_bits(0x7FF8000000000001)
+"""The NaN that Prometheus' parser makes of the text `NaN`."""
+
+
+def is_stale(value: float) -> bool:
+    """Whether `value` is the stale marker, bit for bit."""
+    return value != value and struct.pack("<d", value) == struct.pack("<Q", STALE_BITS)  # noqa: PLR0124
+
+
+class Kind(StrEnum):
+    """The metric types of Prometheus and OpenMetrics."""
+
+    UNKNOWN = "unknown"
+    COUNTER = "counter"
+    GAUGE = "gauge"
+    HISTOGRAM = "histogram"
+    GAUGE_HISTOGRAM = "gaugehistogram"
+    SUMMARY = "summary"
+    INFO = "info"
+    STATE_SET = "stateset"
+
+
+class Origin(StrEnum):
+    """Which naming a series came with, and so whether an exporter translates it."""
+
+    PROMETHEUS = "prometheus"
+    OPENTELEMETRY = "opentelemetry"
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """A metric as filters see it: `name` is the family's (`x` for `x_bucket`; counters keep `_total`)."""
+
+    name: str
+    kind: Kind = Kind.UNKNOWN
+    unit: str = ""
+    help: str = ""
+    origin: Origin = Origin.PROMETHEUS
+    monotonic: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """What a source's series have in common.
+
+    `attributes` are OpenTelemetry resource attributes, as filters and resource processors see them.
+    `identity` are the labels added to every series of the source, unless a series has them itself.
+    """
+
+    attributes: Mapping[str, AttributeValue] = field(default_factory=dict)
+    identity: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One series: its final labels (for OpenTelemetry's, attributes not yet translated), family, resource."""
+
+    labels: Labels
+    family: Family
+    resource: Resource
+
+    @property
+    def name(self) -> str:
+        """The value of `__name__`, empty if there is none."""
+        return next((value for name, value in self.labels if name == "__name__"), "")
+
+
+def make_labels(pairs: Mapping[str, str]) -> Labels:
+    """`pairs` as labels: sorted by name, empty values left out."""
+    return tuple(sorted((name, value) for name, value in pairs.items() if value))
+
+
+class Table:
+    """The series of one source by slot; a free slot holds None.
+
+    The source's owner changes it with `assign`, `replace` and `free`; what has changed is handed on with the next batch.
+    `name` tells people and logs which source this is; `key` is stable over restarts of the process.
+    """
+
+    __slots__ = ("_changed", "_free", "key", "name", "series")
+
+    def __init__(self, name: str, key: str | None = None) -> None:
+        self.name = name
+        self.key = key or name
+        self.series: list[Series | None] = []
+        self._free: list[int] = []
+        self._changed: set[int] = set()
+
+    def __len__(self) -> int:
+        """How many slots there are, free ones included: the length of every column."""
+        return len(self.series)
+
+    def assign(self, series: Series) -> int:
+        """Give `series` a slot."""
+        if self._free:
+            slot = self._free.pop()
+            self.series[slot] = series
+        else:
+            slot = len(self.series)
+            self.series.append(series)
+        self._changed.add(slot)
+        return slot
+
+    def replace(self, slot: int, series: Series) -> None:
+        """Decide the series at `slot` anew, because its family or resource changed."""
+        self.series[slot] = series
+        self._changed.add(slot)
+
+    def free(self, slot: int) -> None:
+        """Take the slot back; its series has been handed on for the last time."""
+        self.series[slot] = None
+        self._free.append(slot)
+        self._changed.add(slot)
+
+    def take_changes(self) -> list[int]:
+        """The slots assigned or freed since the last call, in ascending order."""
+        if not self._changed:
+            return []
+        changes = sorted(self._changed)
+        self._changed.clear()
+        return changes
+
+
+@dataclass(frozen=True, slots=True)
+class Extra:
+    """A sample that does not fit the columns: a further timestamped sample of a series in the same scrape."""
+
+    slot: int
+    value: float
+    timestamp_ms: int
+
+
+@dataclass(slots=True)
+class Batch:
+    """One scrape of one source, valid only until `consume` returns.
+
+    `values` and, where given, `timestamps_ms` and `present` are columns as long as the table. A slot carries a
+    sample when the table holds a series there and `present` is None or 1 at it. `timestamp_ms` holds for every
+    sample unless `timestamps_ms` is given. `changed` names the slots decided anew since the table's last batch.
+    """
+
+    table: Table
+    timestamp_ms: int
+    values: array[float]
+    changed: Sequence[int] = ()
+    present: bytearray | None = None
+    timestamps_ms: array[int] | None = None
+    extras: Sequence[Extra] = ()
+
+    def slots(self) -> list[int]:
+        """The slots that carry a sample, ascending."""
+        present = self.present
+        return [
+            slot
+            for slot, series in enumerate(self.table.series)
+            if series is not None and (present is None or present[slot])
+        ]
+
+    def timestamp_of(self, slot: int) -> int:
+        """Milliseconds since the epoch of the sample at `slot`."""
+        return self.timestamp_ms if self.timestamps_ms is None else self.timestamps_ms[slot]

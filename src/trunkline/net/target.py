@@ -1,0 +1,49 @@
+"""The parts of a URL that a connection and a request line need."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from urllib.parse import quote, urlsplit
+
+from trunkline.errors import ConnectError
+
+_PORTS = {"http": 80, "https": 443}
+_PRINTABLE = "".join(chr(code) for code in range(0x21, 0x7F))
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a URL points: `host` without brackets, `authority` as in a `Host` header, `path` with its query."""
+
+    scheme: str
+    host: str
+    port: int
+    authority: str
+    path: str
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}:{self.port}"
+
+
+@lru_cache(maxsize=1024)
+def parse_target(url: str) -> Target:
+    """`url` taken apart; its path and query stay as they are, but for characters no request line can hold.
+
+    Raises ConnectError for anything but an absolute http or https URL without user name and password.
+    """
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+    except ValueError as error:
+        raise ConnectError(f"cannot use the URL {url!r}: {error}") from None
+    if "@" in parts.netloc:
+        raise ConnectError(f"cannot use the URL of {host}: put user name and password under basic_auth")
+    if parts.scheme not in _PORTS or not host or not host.isprintable() or " " in host:
+        raise ConnectError(f"cannot use the URL {url!r}: it must start with http:// or https:// and a host")
+    name = f"[{host}]" if ":" in host else host
+    default = _PORTS[parts.scheme]
+    authority = name if port in {None, default} else f"{name}:{port}"
+    path = quote((parts.path or "/") + (f"?{parts.query}" if parts.query else ""), safe=_PRINTABLE)
+    return Target(parts.scheme, host, default if port is None else port, authority, path)

@@ -1,0 +1,279 @@
+"""The scrape loops: one per target, each owning its target's series (components.md 5.6 to 5.9)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from array import array
+from typing import TYPE_CHECKING, Final
+
+from trunkline.component.schedule import Clock, SystemClock, phase_of, ticks
+from trunkline.errors import ExpositionError, FetchError
+from trunkline.model import STALE, Batch, Family, Kind, Labels, Resource, Series, Table, make_labels
+from trunkline.net.message import Request
+from trunkline.receivers.prometheus.target import Target, sample_labels, targets_of
+from trunkline.wire.exposition import Exposed, ExpositionParser, Parsed
+
+if TYPE_CHECKING:
+    from trunkline.component.contract import Consumer, Context
+    from trunkline.net.client import Client
+    from trunkline.net.message import Response
+    from trunkline.receivers.prometheus.config import PrometheusFile
+
+log = logging.getLogger(__name__)
+
+ACCEPT: Final = (
+    "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,"
+    "application/openmetrics-text;version=0.0.1;q=0.5,"
+    "text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,"
+    "text/plain;version=0.0.4;q=0.3,*/*;q=0.2"
+)
+LAST_SCRAPE_TIMEOUT_S: Final = 3.0
+SYNTHETIC: Final = (
+    "up",
+    "scrape_duration_seconds",
+    "scrape_samples_scraped",
+    "scrape_samples_post_metric_relabeling",
+    "scrape_series_added",
+)
+
+
+class PrometheusReceiver:
+    """Runs one loop per target until cancelled."""
+
+    def __init__(
+        self, file: PrometheusFile, context: Context, downstream: Consumer, clock: Clock | None = None
+    ) -> None:
+        self._client = context.clients.client()
+        self._loops = [
+            TargetLoop(target, context, self._client, downstream, clock or SystemClock())
+            for target in targets_of(file)
+        ]
+
+    async def run(self) -> None:
+        try:
+            async with asyncio.TaskGroup() as group:
+                for loop in self._loops:
+                    group.create_task(loop.run(), name=f"scrape {loop.target.url}")
+        finally:
+            for loop in self._loops:
+                loop.close()
+            await self._client.aclose()
+
+    async def drain(self) -> None:
+        """Scrape every target a last time."""
+        await asyncio.gather(*(loop.last_scrape() for loop in self._loops))
+
+
+class TargetLoop:
+    """One target: its rhythm, its series, what its last scrape held."""
+
+    def __init__(
+        self, target: Target, context: Context, client: Client, downstream: Consumer, clock: Clock
+    ) -> None:
+        self.target = target
+        self._client = client
+        self._clock = clock
+        self._metrics = context.metrics
+        self._receiver = str(context.id)
+        self._columns = TargetColumns(target, context.identity if target.local else Resource())
+        self._inlet = downstream.open(self._columns.table)
+        self._request = Request("GET", target.url, _headers(target))
+        self._failing = False
+        self._busy = asyncio.Lock()
+
+    async def run(self) -> None:
+        phase_s = phase_of(self.target.key, self.target.interval_s)
+        async for timestamp_s in ticks(self.target.interval_s, phase_s, self._clock):
+            async with self._busy:
+                await self._scrape(timestamp_s, self.target.timeout_s)
+
+    async def last_scrape(self) -> None:
+        """A scrape beside the rhythm; one that fails says nothing, as the target may have stopped first."""
+        async with self._busy:
+            timestamp_s = self._clock.time()
+            try:
+                response = await self._fetch(min(self.target.timeout_s, LAST_SCRAPE_TIMEOUT_S))
+            except FetchError:
+                return
+            self._take(response, timestamp_s, self._clock.monotonic())
+
+    def close(self) -> None:
+        self._inlet.close()
+
+    async def _scrape(self, timestamp_s: float, timeout_s: float) -> None:
+        started = self._clock.monotonic()
+        try:
+            response = await self._fetch(timeout_s)
+        except FetchError as error:
+            self._give_up(str(error), timestamp_s, started)
+        else:
+            self._take(response, timestamp_s, started)
+
+    async def _fetch(self, timeout_s: float) -> Response:
+        response = await self._client.exchange(
+            self._request, timeout_s=timeout_s, max_body_bytes=self.target.max_body_bytes
+        )
+        if response.status != 200:
+            raise FetchError(f"server returned HTTP status {response.status} {response.reason}")
+        return response
+
+    def _take(self, response: Response, timestamp_s: float, started: float) -> None:
+        openmetrics = response.headers.get("content-type", "").startswith("application/openmetrics-text")
+        try:
+            batch, samples = self._columns.scraped(response.body, openmetrics, timestamp_s)
+        except ExpositionError as error:
+            self._give_up(str(error), timestamp_s, started)
+            return
+        if self._failing:
+            log.info("target %s answers again", self.target.url)
+            self._failing = False
+        self._metrics.scraped.add(samples, self._receiver)
+        self._hand_on(batch, started, "success")
+
+    def _give_up(self, reason: str, timestamp_s: float, started: float) -> None:
+        if not self._failing:
+            log.warning("target %s cannot be scraped: %s; trying on", self.target.url, reason)
+            self._failing = True
+        self._hand_on(self._columns.failed(timestamp_s), started, "failure")
+
+    def _hand_on(self, batch: Batch, started: float, outcome: str) -> None:
+        duration_s = self._clock.monotonic() - started
+        self._columns.set_duration(batch, duration_s)
+        self._inlet.consume(batch)
+        self._columns.handed_on()
+        self._metrics.scrapes.add(1, self._receiver, outcome)
+        self._metrics.scrape_duration.observe(self._clock.monotonic() - started, self._receiver)
+
+
+def _headers(target: Target) -> dict[str, str]:
+    # Compressing costs both sides more than it saves when the bytes never leave the host.
+    compressed = target.compression and not target.local
+    return {
+        "Accept": ACCEPT,
+        "Accept-Encoding": "gzip" if compressed else "identity",
+        "X-Prometheus-Scrape-Timeout-Seconds": f"{target.timeout_s:g}",
+    }
+
+
+class TargetColumns:
+    """The series of one target, and the batch each scrape makes of them.
+
+    A series lives from the scrape that first shows it to the one that no longer does: that one still carries its
+    stale marker, and `handed_on` then takes its slot back. After a failed scrape everything is stale, yet keeps its
+    slot, so that a target which comes back is not decided anew.
+    """
+
+    def __init__(self, target: Target, resource: Resource) -> None:
+        self.table = Table(target.url, target.key)
+        self._target = target
+        self._resource = resource
+        self._slots: dict[Labels, int] = {}
+        self._synthetic = [self.table.assign(self._synthetic_series(name)) for name in SYNTHETIC]
+        self._parser = ExpositionParser(self._decide, honor_timestamps=target.honor_timestamps)
+        self._alive = bytearray()
+        self._leaving: list[int] = []
+        self._added = 0
+
+    def scraped(self, body: bytes, openmetrics: bool, timestamp_s: float) -> tuple[Batch, int]:
+        """The batch of a body that was read, and how many samples it exposed. Raises ExpositionError."""
+        self._added = 0
+        parsed = self._parser.parse(body, openmetrics=openmetrics)
+        timestamp_ms = round(timestamp_s * 1000)
+        values, present = self._widened(parsed)
+        kept = present.count(1) + len(parsed.extras)
+        self._mark_departed(values, present, parsed)
+        self._report(values, present, up=1, scraped=parsed.samples, kept=kept)
+        batch = Batch(
+            self.table,
+            timestamp_ms,
+            values,
+            self.table.take_changes(),
+            present,
+            _timestamps(parsed, timestamp_ms, len(values)),
+            parsed.extras,
+        )
+        return batch, parsed.samples
+
+    def failed(self, timestamp_s: float) -> Batch:
+        """The batch of a scrape that failed: everything the last one showed is stale, `up` is 0."""
+        self._added = 0
+        values = array("d", bytes(8 * len(self.table)))
+        present = bytearray(len(self.table))
+        for slot, alive in enumerate(self._alive):
+            if alive:
+                values[slot] = STALE
+                present[slot] = 1
+        self._alive = bytearray(len(self.table))
+        self._report(values, present, up=0, scraped=0, kept=0)
+        return Batch(self.table, round(timestamp_s * 1000), values, self.table.take_changes(), present)
+
+    def set_duration(self, batch: Batch, duration_s: float) -> None:
+        batch.values[self._synthetic[1]] = duration_s
+
+    def handed_on(self) -> None:
+        """Take back the slots of series whose stale marker has been handed on."""
+        if not self._leaving:
+            return
+        self._parser.forget(self._leaving)
+        for slot in self._leaving:
+            series = self.table.series[slot]
+            assert series is not None
+            del self._slots[series.labels]
+            self.table.free(slot)
+        self._leaving = []
+
+    def _decide(self, exposed: Exposed) -> int:
+        labels = sample_labels(exposed.name, exposed.labels, self._target)
+        family = Family(
+            exposed.family, exposed.kind, exposed.unit, exposed.help, monotonic=exposed.kind is Kind.COUNTER
+        )
+        series = Series(labels, family, self._resource)
+        slot = self._slots.get(labels)
+        if slot is None:
+            slot = self._slots[labels] = self.table.assign(series)
+            self._added += 1
+        elif self.table.series[slot] != series:
+            self.table.replace(slot, series)
+        return slot
+
+    def _synthetic_series(self, name: str) -> Series:
+        labels = make_labels({**self._target.labels, **self._target.external_labels, "__name__": name})
+        return Series(labels, Family(name, Kind.GAUGE), self._resource)
+
+    def _widened(self, parsed: Parsed) -> tuple[array[float], bytearray]:
+        missing = len(self.table) - len(parsed.values)
+        values = array("d", parsed.values)
+        values.frombytes(bytes(8 * missing))
+        return values, bytearray(parsed.present) + bytes(missing)
+
+    def _mark_departed(self, values: array[float], present: bytearray, parsed: Parsed) -> None:
+        """Stale markers for what the last scrape showed and this one does not; their slots leave afterwards."""
+        before = self._alive + bytes(len(present) - len(self._alive))
+        self._alive = bytearray(present)
+        for slot, stamp in enumerate(parsed.timestamps_ms or ()):
+            if stamp:  # a series with timestamps of its own ends without a marker
+                self._alive[slot] = 0
+        if len(self._slots) == present.count(1):
+            return
+        for slot in list(self._slots.values()):
+            if present[slot]:
+                continue
+            self._leaving.append(slot)
+            if before[slot]:
+                values[slot] = STALE
+                present[slot] = 1
+
+    def _report(self, values: array[float], present: bytearray, *, up: int, scraped: int, kept: int) -> None:
+        for slot, value in zip(self._synthetic, (up, 0.0, scraped, kept, self._added), strict=True):
+            values[slot] = value
+            present[slot] = 1
+
+
+def _timestamps(parsed: Parsed, timestamp_ms: int, length: int) -> array[int] | None:
+    if parsed.timestamps_ms is None:
+        return None
+    own = parsed.timestamps_ms
+    column = array("q", (stamp or timestamp_ms for stamp in own))
+    column.extend([timestamp_ms] * (length - len(column)))
+    return column
