@@ -61,14 +61,16 @@ class Origin(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """A metric as filters see it: `name` is the family's (`x` for `x_bucket`; counters keep `_total`)."""
+    """A metric as filters see it: `name` is the family's (`x` for `x_bucket`; counters keep `_total`).
+
+    OpenTelemetry's monotonic sums are counters, its other sums gauges, as remote write shows them.
+    """
 
     name: str
     kind: Kind = Kind.UNKNOWN
     unit: str = ""
     help: str = ""
     origin: Origin = Origin.PROMETHEUS
-    monotonic: bool = False
 
 
 @dataclass(frozen=True, slots=True)

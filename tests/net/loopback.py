@@ -14,8 +14,6 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-Behaviour = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-
 
 @dataclass
 class Raw:
@@ -24,6 +22,7 @@ class Raw:
     port: int = 0
     connections: int = 0
     requests: list[bytes] = field(default_factory=list)
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
     closed: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -100,6 +99,7 @@ async def hanging(raw: Raw, reader: asyncio.StreamReader, writer: asyncio.Stream
     del writer
     while data := await reader.read(65536):
         raw.requests.append(data)
+        raw.asked.set()
 
 
 class Authority:

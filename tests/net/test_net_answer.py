@@ -42,7 +42,7 @@ def body(data: bytes, **settings: object) -> bytes:
     return response.body
 
 
-def test_reads_status_reason_headers_and_body():
+def test_reads_status_reason_headers_and_body() -> None:
     response, reader = read(
         b"HTTP/1.1 404 Not Found\r\nX-A: 1\r\nContent-Length: 5\r\nx-a:  2 \r\nEmpty:\r\n\r\nhello"
     )
@@ -53,12 +53,12 @@ def test_reads_status_reason_headers_and_body():
     assert reader.reusable
 
 
-def test_bare_line_feeds_and_a_missing_reason_are_taken():
+def test_bare_line_feeds_and_a_missing_reason_are_taken() -> None:
     response, _ = read(b"HTTP/1.0 200\nContent-Length: 2\n\n\n\n")
     assert response == Response(200, "", {"content-length": "2"}, b"\n\n")
 
 
-def test_framing():
+def test_framing() -> None:
     def check(
         data: bytes, expected: bytes, *, reusable: bool, method: str = "GET", end: bool = False
     ) -> None:
@@ -96,7 +96,7 @@ def test_framing():
     )
 
 
-def test_what_is_not_http_is_refused_with_words():
+def test_what_is_not_http_is_refused_with_words() -> None:
     def check(data: bytes, expected: str, *, end: bool = True) -> None:
         with pytest.raises(ProtocolError, match=expected):
             read(data, end=end)
@@ -135,7 +135,7 @@ def gzipped(content: bytes, limit: int | None = None) -> bytes:
     return body(head + content, limit=limit)
 
 
-def test_gzip():
+def test_gzip() -> None:
     page = b"up 1\n" * 1000
     assert gzipped(gzip.compress(page)) == page
     assert gzipped(gzip.compress(page) + gzip.compress(b"more")) == page + b"more"
@@ -152,7 +152,7 @@ def test_gzip():
     check(gzip.compress(b"") * 65, "more than 64 members")
 
 
-def test_a_body_over_the_limit_is_refused_as_soon_as_that_is_known():
+def test_a_body_over_the_limit_is_refused_as_soon_as_that_is_known() -> None:
     def check(data: bytes, *, taken: int) -> None:
         with pytest.raises(BodyTooLargeError, match="larger than the limit of 10 bytes"):
             read(data, limit=10, pieces=[taken, 1])
@@ -168,7 +168,7 @@ def test_a_body_over_the_limit_is_refused_as_soon_as_that_is_known():
         gzipped(small, limit=len(small) - 20)
 
 
-def test_a_gzip_bomb_is_defused_before_it_takes_memory():
+def test_a_gzip_bomb_is_defused_before_it_takes_memory() -> None:
     import tracemalloc
 
     squeeze = zlib.compressobj(9, zlib.DEFLATED, 31)
@@ -183,7 +183,7 @@ def test_a_gzip_bomb_is_defused_before_it_takes_memory():
         tracemalloc.stop()
 
 
-def test_an_announced_length_takes_no_memory_in_advance():
+def test_an_announced_length_takes_no_memory_in_advance() -> None:
     _, reader = read(OK + b"Content-Length: 100000000000000\r\n\r\nabc")
     assert len(reader.buffer) < 200
 
@@ -193,7 +193,9 @@ pieces = st.lists(st.integers(1, 120), min_size=1, max_size=6)
 
 
 @given(chunkings, pieces, st.booleans())
-def test_chunks_arrive_whole_however_they_are_cut(chunks: list[bytes], sizes: list[int], trailer: bool):
+def test_chunks_arrive_whole_however_they_are_cut(
+    chunks: list[bytes], sizes: list[int], trailer: bool
+) -> None:
     data = OK + b"Transfer-Encoding: chunked\r\n\r\n"
     data += b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks)
     data += b"0\r\n" + (b"Expires: never\r\n" if trailer else b"") + b"\r\n"
@@ -204,13 +206,13 @@ def test_chunks_arrive_whole_however_they_are_cut(chunks: list[bytes], sizes: li
 
 
 @given(st.binary(max_size=500), pieces)
-def test_a_counted_body_arrives_whole_however_it_is_cut(content: bytes, sizes: list[int]):
+def test_a_counted_body_arrives_whole_however_it_is_cut(content: bytes, sizes: list[int]) -> None:
     data = OK + b"Content-Length: %d\r\n\r\n" % len(content) + content
     assert body(data, pieces=sizes) == content
 
 
 @given(st.binary(max_size=400), pieces, st.sampled_from(["GET", "HEAD"]))
-def test_rubbish_gives_an_answer_or_a_known_error(content: bytes, sizes: list[int], method: str):
+def test_rubbish_gives_an_answer_or_a_known_error(content: bytes, sizes: list[int], method: str) -> None:
     starts = [b"", OK, OK + b"Transfer-Encoding: chunked\r\n\r\n", OK + b"Content-Encoding: gzip\r\n\r\n"]
     for start in starts:
         try:
@@ -220,7 +222,7 @@ def test_rubbish_gives_an_answer_or_a_known_error(content: bytes, sizes: list[in
         assert response is not None
 
 
-def test_find_head_end():
+def test_find_head_end() -> None:
     def check(data: bytes, expected: int) -> None:
         assert find_head_end(bytearray(data), 0, len(data)) == expected
 
@@ -231,11 +233,11 @@ def test_find_head_end():
     check(b"a\r\n\r", -1)
 
 
-def test_parse_headers_joins_repeated_ones():
+def test_parse_headers_joins_repeated_ones() -> None:
     assert parse_headers(["A: 1\r", "a:2", "B:\tx "]) == {"a": "1, 2", "b": "x"}
 
 
-def test_http_dates():
+def test_http_dates() -> None:
     assert parse_http_date("Sun, 06 Nov 1994 08:49:37 GMT") == 784111777
     for wrong in ("", "yesterday", "Sun, 06 Nov 1994 08:49:37 CET", "Sun, 36 Nov 1994 08:49:37 GMT"):
         assert parse_http_date(wrong) is None

@@ -5,7 +5,7 @@ from trunkline.net.resolve import Resolve
 from trunkline.net.target import Target, parse_target
 
 
-def test_the_most_exact_rule_leads():
+def test_the_most_exact_rule_leads() -> None:
     resolve = Resolve.parse(
         "aps.example:443=127.0.0.1:8443, *:443=[::1]:9443,[2001:db8::1]:80=10.0.0.1:81,*:*=gate:*,aps.example:*=all:1"
     )
@@ -23,7 +23,7 @@ def test_the_most_exact_rule_leads():
     assert Resolve.parse("a:1=b:2").lookup("c", 1) == ("c", 1)
 
 
-def test_wrong_rules_are_named():
+def test_wrong_rules_are_named() -> None:
     def check(text: str, expected: str) -> None:
         with pytest.raises(UsageError, match=expected):
             Resolve.parse(text)
@@ -40,7 +40,7 @@ def test_wrong_rules_are_named():
     check("a:1=b:1,a:1=c:1", "a:1 is led elsewhere by an earlier rule")
 
 
-def test_urls_are_taken_apart_and_sent_as_given():
+def test_urls_are_taken_apart_and_sent_as_given() -> None:
     def check(url: str, expected: Target) -> None:
         assert parse_target(url) == expected
 
@@ -53,7 +53,7 @@ def test_urls_are_taken_apart_and_sent_as_given():
     assert str(parse_target("https://[::1]/x")) == "https://[::1]:443"
 
 
-def test_urls_that_cannot_be_used():
+def test_urls_that_cannot_be_used() -> None:
     def check(url: str, expected: str) -> None:
         with pytest.raises(ConnectError, match=expected) as caught:
             parse_target(url)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import secrets
 import ssl
 import struct
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import aiohttp
 from aiohttp import web
@@ -22,6 +24,7 @@ from cramjam import snappy
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from trunkline.simulator.frontdoor.signature import Key, verify
 
 REGION = "eu-west-1"
 OWNER, WORKLOAD = "111111111111", "222222222222"
@@ -124,12 +127,12 @@ class FrontDoor:
         question = await request.json()
         principal = self._principals.get(question["access_key_id"])
         if principal is None or principal.token != question["token"]:
-            text = "The security token included in the request is invalid."
-            return web.json_response({"message": text, "version": self.version}, status=403)
+            return self._refused("known", "The security token included in the request is invalid.")
         return web.json_response(
             {
+                "known": True,
                 "secret_access_key": principal.secret,
-                "principal_arn": principal.arn,
+                "arn": principal.arn,
                 "account": principal.account,
                 "expires_at": principal.expires_at,
                 "version": self.version,
@@ -139,9 +142,28 @@ class FrontDoor:
     async def _authorize(self, request: web.Request) -> web.Response:
         question = await request.json()
         self.questions.append(question)
-        principal = self._principals[question["access_key_id"]]
-        allowed = question["action"] in principal.actions
-        return web.json_response({"allowed": allowed, "version": self.version})
+        verified = verify(
+            question["method"],
+            question["path"],
+            question["query"],
+            question["headers"],
+            question["body_sha256"],
+            lambda key_id: Key(self._principals[key_id].secret, None, self._principals[key_id].token),
+            time.time(),
+        )
+        principal = self._principals[verified.access_key_id]
+        action, resource = question["action"], question["resource"]
+        if action in principal.actions:
+            return web.json_response({"allowed": True, "version": self.version})
+        return self._refused(
+            "allowed",
+            f"User: {principal.arn} is not authorized to perform: {action} on resource: {resource}"
+            f" because no identity-based policy allows the {action} action",
+        )
+
+    def _refused(self, what: str, text: str) -> web.Response:
+        body = json.dumps({"message": text})
+        return web.json_response({what: False, "status": 403, "body": body, "version": self.version})
 
 
 @dataclass
@@ -152,8 +174,6 @@ class Answer:
 
     @property
     def json(self) -> Any:
-        import json
-
         return json.loads(self.text)
 
 
@@ -179,7 +199,7 @@ class Caller:
 
     async def value(self, expression: str) -> list[float]:
         """The values of an instant query, in ascending order."""
-        answer = await self.send("GET", f"query?query={expression}")
+        answer = await self.send("GET", f"query?query={quote(expression, safe='')}")
         assert answer.status == 200, answer
         return sorted(float(found["value"][1]) for found in answer.json["data"]["result"])
 

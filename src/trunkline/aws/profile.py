@@ -71,12 +71,19 @@ class ProfileProvider:
     hop: ClassVar[str] = _HOP
 
     def __init__(
-        self, environment: Mapping[str, str], client: Client, region: str, sources: Mapping[str, Provider]
+        self,
+        environment: Mapping[str, str],
+        client: Client,
+        region: str,
+        sources: Mapping[str, Provider],
+        *,
+        process_timeout_s: float = _PROCESS_TIMEOUT_S,
     ) -> None:
         self._environment = environment
         self._client = client
         self._region = region
         self._sources = sources
+        self._process_timeout_s = process_timeout_s
         self._name = environment.get("AWS_PROFILE") or "default"
 
     def absent(self) -> str | None:
@@ -204,10 +211,10 @@ class ProfileProvider:
             why = getattr(error, "strerror", None) or error
             raise self._error(f"{source} cannot be run: {why}") from None
         try:
-            async with asyncio.timeout(_PROCESS_TIMEOUT_S):
+            async with asyncio.timeout(self._process_timeout_s):
                 output, errors = await process.communicate()
         except TimeoutError:
-            raise self._error(f"{source} did not end within {_PROCESS_TIMEOUT_S:g}s") from None
+            raise self._error(f"{source} did not end within {self._process_timeout_s:g}s") from None
         finally:
             if process.returncode is None:
                 process.kill()

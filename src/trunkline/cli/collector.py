@@ -115,7 +115,7 @@ def _read(options: argparse.Namespace) -> CollectorConfig:
 
     if not options.config and "AOT_CONFIG_CONTENT" not in os.environ:
         raise UsageError("no configuration: give --config FILE, or set AOT_CONFIG_CONTENT to its text")
-    return read(options.config, os.environ, components, options.set)
+    return read(options.config, os.environ, components, sets=options.set)
 
 
 def _start_log(config: CollectorConfig) -> None:

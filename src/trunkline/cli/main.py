@@ -29,7 +29,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser(arguments).parse_args(arguments)
     try:
         code: int = options.run(options)
-    except (ConfigError, UsageError) as error:
+    except ConfigError as error:
+        from trunkline.collector.config import render
+
+        print(render(error), file=sys.stderr)
+        return EXIT_USAGE
+    except UsageError as error:
         _complain(error)
         return EXIT_USAGE
     except TrunklineError as error:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from trunkline.errors import UsageError
 
 if TYPE_CHECKING:
-    from trunkline.aws.workspace import Found, Workspace
+    from trunkline.aws.workspace import Found
 
 STEPS: Final = 60
 """Points of a range when no step is given."""

@@ -9,17 +9,17 @@ import logging
 import re
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from trunkline.aws.credentials import CredentialsFactory
 from trunkline.aws.task_metadata import fetch_identity
 from trunkline.collector.config import CollectorConfig
-from trunkline.collector.pipelines import Service, build
+from trunkline.collector.pipelines import Assembly, build
 from trunkline.collector.queue import DiskQueue, MemoryQueue, Queue
 from trunkline.collector.sender import Sender
 from trunkline.component.contract import ComponentId, Context, Delivery
@@ -30,11 +30,10 @@ from trunkline.extensions.health_check import HealthCheck
 from trunkline.model import Resource
 from trunkline.net.client import ClientFactory
 from trunkline.net.message import Response
-from trunkline.net.server import serve
+from trunkline.net.server import Handler, Server, serve
 
 log = logging.getLogger(__name__)
 
-METRICS_ADDRESS: Final = "127.0.0.1:8888"
 HEALTH_ADDRESS: Final = "127.0.0.1:13133"
 LAST_SCRAPE_S: Final = 4.0
 
@@ -53,7 +52,7 @@ class HostSettings:
 class _Parts:
     """What a configuration was built to, and the credentials it uses."""
 
-    service: Service
+    assembly: Assembly
     credentials: CredentialsFactory
 
 
@@ -95,7 +94,7 @@ class Host:
                 log.error("the new configuration cannot be started, back to the old one: %s", error)  # noqa: TRY400
                 parts, previous = self._build(previous), None
             else:
-                parts, previous = replacement, parts.service.config
+                parts, previous = replacement, parts.assembly.config
 
     async def _until_replaced(self, parts: _Parts) -> _Parts:
         """Wait for a stop or for a new configuration that can be built; a wrong one changes nothing."""
@@ -139,54 +138,59 @@ class Host:
     @asynccontextmanager
     async def _running(self, parts: _Parts) -> AsyncIterator[None]:
         """Start exporters, then receivers; stop in the reverse order, with a last scrape and a drain between."""
-        service = parts.service
+        assembly = parts.assembly
         async with AsyncExitStack() as stack:
-            await stack.enter_async_context(self._servers(service))
+            await stack.enter_async_context(self._servers(assembly))
             await stack.enter_async_context(parts.credentials)
-            for extension in service.extensions.values():
+            for extension in assembly.extensions.values():
                 await stack.enter_async_context(extension)
-            for sender in service.senders.values():
+            for sender in assembly.senders.values():
                 await stack.enter_async_context(sender)
             tasks = [
                 asyncio.create_task(receiver.run(), name=f"receive {name}")
-                for name, receiver in service.receivers.items()
+                for name, receiver in assembly.receivers.items()
             ]
             self._healthy = True
-            log.info("running: %d receivers, %d senders", len(tasks), len(service.senders))
+            log.info("running: %d receivers, %d senders", len(tasks), len(assembly.senders))
             try:
                 yield
             finally:
                 self._healthy = False
                 if self._stop.is_set():
-                    await self._drain(service)
+                    await self._drain(assembly)
                 await _cancel(tasks)
 
-    async def _drain(self, service: Service) -> None:
+    async def _drain(self, assembly: Assembly) -> None:
         """The last scrape, then everything delivered that can be in time; the rest stays in the queues."""
         deadline = time.monotonic() + self._settings.shutdown_timeout_s
-        log.info("stopping: last scrape, then %d queues", len(service.senders))
-        drains = [asyncio.ensure_future(receiver.drain()) for receiver in service.receivers.values()]
+        log.info("stopping: last scrape, then %d queues", len(assembly.senders))
+        drains = [asyncio.ensure_future(receiver.drain()) for receiver in assembly.receivers.values()]
         if drains:
             await asyncio.wait(drains, timeout=LAST_SCRAPE_S)
             await _cancel(drains)
         remaining_s = max(deadline - time.monotonic(), 0.1)
-        emptied = await asyncio.gather(*(sender.drain(remaining_s) for sender in service.senders.values()))
-        for name, empty in zip(service.senders, emptied, strict=True):
+        emptied = await asyncio.gather(*(sender.drain(remaining_s) for sender in assembly.senders.values()))
+        for name, empty in zip(assembly.senders, emptied, strict=True):
             log.info(
                 "%s: %s", name, "everything delivered" if empty else "the rest stays in the queue on disk"
             )
 
     @asynccontextmanager
-    async def _servers(self, service: Service) -> AsyncIterator[None]:
-        health = next((ext for ext in service.extensions.values() if isinstance(ext, HealthCheck)), None)
+    async def _servers(self, assembly: Assembly) -> AsyncIterator[None]:
+        health = next((ext for ext in assembly.extensions.values() if isinstance(ext, HealthCheck)), None)
         health_at = self._settings.health_address or (health.endpoint if health else HEALTH_ADDRESS)
         path = health.path if health else "/"
-        metrics_at = self._settings.metrics_address or service.config.service.telemetry.metrics_address
         async with AsyncExitStack() as stack:
-            await stack.enter_async_context(_serve(health_at, {path: self._show_health}))
-            if metrics_at:
-                await stack.enter_async_context(_serve(metrics_at, {"/metrics": self._show_metrics}))
+            await stack.enter_async_context(_serve_at(health_at, {path: self._show_health}))
+            for address in self._metrics_addresses(assembly):
+                await stack.enter_async_context(_serve_at(address, {"/metrics": self._show_metrics}))
             yield
+
+    def _metrics_addresses(self, assembly: Assembly) -> list[str]:
+        if self._settings.metrics_address:
+            return [self._settings.metrics_address]
+        endpoints = assembly.config.service.telemetry.metrics.endpoints()
+        return [f"{host}:{port}" for host, port in endpoints]
 
     def _show_metrics(self) -> Response:
         headers = {"content-type": "text/plain; version=0.0.4; charset=utf-8"}
@@ -243,21 +247,11 @@ def open_or_remember(folder: Path) -> Queue:
     return MemoryQueue()
 
 
-@asynccontextmanager
-async def _serve(address: str, routes: Mapping[str, Callable[[], Response]]) -> AsyncIterator[None]:
+def _serve_at(address: str, routes: Mapping[str, Handler]) -> AbstractAsyncContextManager[Server]:
     host, _, port = address.rpartition(":")
-    try:
-        server = serve(host or "0.0.0.0", int(port), routes)  # noqa: S104 (what `:8888` asks for)
-        entered = await server.__aenter__()
-    except OSError as error:
-        raise TrunklineError(
-            f"cannot listen on {address}: {error.strerror}; is another collector running?"
-        ) from error
-    try:
-        log.debug("listening on %s", entered.address)
-        yield
-    finally:
-        await server.__aexit__(None, None, None)
+    if not port.isdecimal():
+        raise UsageError(f"{address!r} is not host:port, such as 127.0.0.1:8888")
+    return serve(host.strip("[]") or "0.0.0.0", int(port), routes)  # noqa: S104 (what `:8888` asks for)
 
 
 async def _first(*events: asyncio.Event) -> None:
@@ -266,9 +260,7 @@ async def _first(*events: asyncio.Event) -> None:
     await _cancel(waits)
 
 
-async def _cancel(
-    tasks: list[asyncio.Task[None]] | list[asyncio.Task[bool]] | list[asyncio.Future[None]],
-) -> None:
+async def _cancel(tasks: Sequence[asyncio.Future[Any]]) -> None:
     for task in tasks:
         task.cancel()
     if tasks:

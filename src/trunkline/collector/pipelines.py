@@ -83,7 +83,7 @@ class _OutboxInlet:
 
 
 @dataclass(frozen=True, slots=True)
-class Service:
+class Assembly:
     """A configuration's parts, built and not yet started."""
 
     config: CollectorConfig
@@ -96,13 +96,13 @@ def build(
     config: CollectorConfig,
     lend: Callable[[ComponentId], Context],
     sender_for: Callable[[ComponentId, Delivery], Sender],
-) -> Service:
+) -> Assembly:
     """Build every part of `config`. Raises ConfigError with everything that is wrong with any of them."""
     builder = _Builder(config, lend, sender_for)
     builder.build()
     if builder.problems:
         raise ConfigError(sorted(builder.problems))
-    return builder.service
+    return builder.assembly
 
 
 class _Builder:
@@ -114,7 +114,7 @@ class _Builder:
         lend: Callable[[ComponentId], Context],
         sender_for: Callable[[ComponentId, Delivery], Sender],
     ) -> None:
-        self.service = Service(config)
+        self.assembly = Assembly(config)
         self.problems: list[Problem] = []
         self._config = config
         self._lend = lend
@@ -125,7 +125,7 @@ class _Builder:
         pipelines = self._config.service.pipelines
         for id_ in self._config.service.extensions:
             with self._placed(self._config.extensions[id_]) as declared:
-                self.service.extensions[str(id_)] = declared.config.build(self._context(id_))
+                self.assembly.extensions[str(id_)] = declared.config.build(self._context(id_))
         for id_ in _used(pipeline.exporters for pipeline in pipelines.values()):
             with self._placed(self._config.exporters[id_]) as declared:
                 self._exporters[id_] = self._consumer(id_, declared.config.build(self._context(id_)))
@@ -141,12 +141,12 @@ class _Builder:
                 ]
             )
             with self._placed(self._config.receivers[id_]) as declared:
-                self.service.receivers[str(id_)] = declared.config.build(self._context(id_), downstream)
+                self.assembly.receivers[str(id_)] = declared.config.build(self._context(id_), downstream)
 
     def _consumer(self, id_: ComponentId, made: Consumer | Delivery) -> Consumer:
         if not isinstance(made, Delivery):
             return made
-        sender = self.service.senders[str(id_)] = self._sender_for(id_, made)
+        sender = self.assembly.senders[str(id_)] = self._sender_for(id_, made)
         return Outbox(made, sender)
 
     def _pipeline(self, pipeline: Pipeline) -> Consumer:
@@ -157,7 +157,7 @@ class _Builder:
         return head
 
     def _context(self, id_: ComponentId) -> Context:
-        return replace(self._lend(id_), extensions=self.service.extensions)
+        return replace(self._lend(id_), extensions=self.assembly.extensions)
 
     @contextmanager
     def _placed(self, declared: Declared) -> Iterator[Declared]:

@@ -16,7 +16,7 @@ import socket
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from trunkline.errors import SimulatorError, TrunklineError
 
@@ -44,7 +44,7 @@ class ControlServer:
         self._operations = operations
         self._answering: set[asyncio.Task[None]] = set()
 
-    async def __aenter__(self) -> ControlServer:
+    async def __aenter__(self) -> Self:
         self._server = await asyncio.start_unix_server(self._accept, self._path, limit=_LINE_BYTES)
         self._path.chmod(0o600)
         return self
@@ -106,10 +106,8 @@ class ControlClient:
 
     def ask(self, name: str, **arguments: object) -> Any:
         """The last item of the answer, None when there is none; raises SimulatorError."""
-        item = None
-        for item in self.stream(name, timeout_s=_TIMEOUT_S, **arguments):
-            pass
-        return item
+        items = list(self.stream(name, timeout_s=_TIMEOUT_S, **arguments))
+        return items[-1] if items else None
 
     def stream(self, name: str, *, timeout_s: float | None = None, **arguments: object) -> Iterator[Any]:
         """The items of the answer as they come; raises SimulatorError."""

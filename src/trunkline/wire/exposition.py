@@ -118,7 +118,8 @@ _TEXT_REST: Final = re.compile(rb"[ \t]*+([^{ \t\n]++)[ \t]*+(?:([0-9]++)[ \t]*+
 _OPENMETRICS_REST: Final = re.compile(rb" ([^ \n]++)(?: (?!# \{)([^ \n]++))?(?:( # \{)|\n)")
 _EXEMPLAR_REST: Final = re.compile(rb"\} ([^ \n]++)(?: ([^ \n]++))?(?:\n|\Z)")
 _ESCAPE: Final = re.compile(r'\\(["\\n])')
-_ODD_SPACE: Final = (b"\r", b"\t", b"\v", b"\f")
+_ODD_SPACE: Final = (0x0D, 0x09, 0x0B, 0x0C)
+_UNDERSCORE: Final = 0x5F
 _BOUND_LABEL: Final = {Kind.HISTOGRAM: "le", Kind.SUMMARY: "quantile"}
 
 
@@ -233,7 +234,7 @@ class ExpositionParser:
                 continue
             try:
                 value = number(text)
-                if value - value != 0.0 or b"_" in text:
+                if value - value != 0.0 or _UNDERSCORE in text:
                     value = parse_value(text)
             except ValueError:
                 self._read_sample(scan, scan.offset(), series)
@@ -248,33 +249,34 @@ class ExpositionParser:
 
     def _read_odd(self, scan: _Scan, line: bytes, series: bytes, text: bytes) -> int:
         """Any line that is not a known series and its value; returns how many lines it had beside a sample."""
-        before = scan.line()
         if self._read_known(scan, line, series, text):
             return 0
         if line.lstrip(b" \t")[:1] in (b"", b"#"):
             self._read_metadata(scan, line)
             return 1
+        before = scan.line()
         self._read_sample(scan, scan.offset(), series)
         return scan.line() - before
 
     def _read_known(self, scan: _Scan, line: bytes, series: bytes, text: bytes) -> bool:
         """Read a known series with a timestamp, or with an exemplar, without looking at its labels."""
-        at = line.find(b" # {") if self._openmetrics else -1
-        if at >= 0:
-            series, _, text = line[:at].rpartition(b" ")
+        exemplar = line.find(b" # {") if self._openmetrics else -1
+        if exemplar >= 0:
+            series, _, text = line[:exemplar].rpartition(b" ")
         slot, timestamp = self._slots.get(series), b""
         if slot is None:
-            series, _, value_text = series.rpartition(b" ")
-            slot, timestamp, text = self._slots.get(series), text, value_text
-        if slot is None or not text:
-            return False
+            timestamp = text
+            series, _, text = series.rpartition(b" ")
+            slot = self._slots.get(series)
+            if slot is None or not timestamp:
+                return False
         try:
             value = parse_value(text)
-            timestamp_ms = self._timestamp(timestamp)
+            timestamp_ms = self._timestamp(timestamp) if timestamp else None
         except ValueError:
             return False
-        if at >= 0:
-            self._check_exemplar(scan, scan.offset() + at + 4)
+        if exemplar >= 0:
+            self._check_exemplar(scan, scan.offset() + exemplar + 4)
         scan.parsed.put(slot, value, timestamp_ms)
         return True
 
@@ -294,13 +296,13 @@ class ExpositionParser:
             raise scan.error("expected a value and at most a timestamp after the series", end)
         try:
             value = parse_value(rest[1])
-            timestamp_ms = self._timestamp(rest[2] or b"")
+            timestamp_ms = self._timestamp(rest[2]) if rest[2] else None
         except ValueError as error:
             raise scan.error(str(error)) from None
         if self._openmetrics and rest[3]:
             self._check_exemplar(scan, rest.end())
         key = scan.body[start:end]
-        if start + len(series) + 1 == rest.start(1) and rest[2] is None:
+        if series and start + len(series) + 1 == rest.start(1) and rest[2] is None:
             key = series  # what stands before the last space, so that the next body finds it with one look-up
         slot = self._slots.get(key)
         if slot is None:
@@ -310,8 +312,6 @@ class ExpositionParser:
         scan.skip_to(rest.end())
 
     def _timestamp(self, text: bytes) -> int | None:
-        if not text:
-            return None
         milliseconds = parse_seconds(text) if self._openmetrics else parse_milliseconds(text)
         return milliseconds if self._honor_timestamps else None
 

@@ -116,15 +116,19 @@ def encode_write_request(series: Iterable[bytes] = (), metadata: Iterable[bytes]
 
 def split_labels(labels: bytes) -> list[bytes]:
     """The single Label fields of what `encode_labels` made. Raises WireError."""
-    fields = []
-    position = 0
-    while position < len(labels):
+    fields: list[bytes] = []
+    position, size = 0, len(labels)
+    while position < size:
         if labels[position] != 0x0A:
             raise WireError(f"byte {position} of the encoded labels does not begin a label")
-        length, start = varint.decode(labels, position + 1)
-        fields.append(labels[position : start + length])
-        position = start + length
-    if position != len(labels):
+        length = labels[position + 1] if position + 1 < size else 0x80
+        end = position + 2 + length
+        if length >= 0x80:
+            length, start = varint.decode(labels, position + 1)
+            end = start + length
+        fields.append(labels[position:end])
+        position = end
+    if position != size:
         raise WireError("the encoded labels end within a label")
     return fields
 

@@ -68,8 +68,8 @@ class Template:
             stream = self._shared = _compile(stream.labels(), width=len(stamp), each=False)
         self._filled = stream
         out = bytearray(stream.data)
-        if stream.holes:
-            out[stream.stamp : stream.stamp + stream.width] = stamp
+        for at in stream.stamps:
+            out[at : at + len(stamp)] = stamp
         for hole, slot in zip(stream.holes, slots, strict=True):
             _PUT_DOUBLE(out, hole, values[slot])
         return bytes(out)
@@ -87,7 +87,9 @@ class Template:
         out = bytearray(stream.data)
         for hole, slot, stamp in zip(stream.holes, slots, stamps, strict=True):
             _PUT_DOUBLE(out, hole, values[slot])
-            out[hole + 9 : hole + 9 + width] = stamp if len(stamp) == width else varint.pad(timestamps_ms[slot], width)
+            out[hole + 9 : hole + 9 + width] = (
+                stamp if len(stamp) == width else varint.pad(timestamps_ms[slot], width)
+            )
         return bytes(out)
 
 
@@ -104,8 +106,8 @@ class _Stream:
     data: bytes
     raw_bytes: int
     holes: array[int]
-    stamp: int
-    """Where the shared timestamp is, if there is one."""
+    stamps: tuple[int, ...]
+    """Where the shared timestamp is: once, unless a series is longer than a copy reaches."""
     width: int
     """How many bytes a timestamp takes."""
 
@@ -143,16 +145,16 @@ class _Lane:
         self._raw = bytearray()
         self._out = bytearray()
         self._literal = bytearray()
-        self._pending: list[int] = []  # holes of the literal not yet written, where they are in `_raw`
-        self._holes = array("I")
-        self._stamp = -1
         self._source = self._copied = 0
-        self._aligned = False  # whether the copy ends where a label or a tail begins at its source
-        self._labels: dict[bytes, int] = {}
-        self._words: dict[bytes, tuple[bytes, int]] = {}
-        self._heads: dict[bytes, int] = {}
-        self._stamps = 0
-        self._last_stamp = 0
+        self._aligned = False  # whether a label or the tail begins where the copy ends at its source
+        self._new_holes: list[int] = []  # those of the literal not yet written, where they are in `_raw`
+        self._new_stamps: list[int] = []
+        self._holes = array("I")
+        self._stamps: list[int] = []
+        self._last_stamp = -snappy.MAX_OFFSET
+        self._labels: dict[bytes, int] = {}  # where in `_raw` a label was last
+        self._heads: dict[bytes, int] = {}  # and what stands before the labels
+        self._words: dict[bytes, tuple[bytes, int]] = {}  # a label with these four bytes, and where in it
 
     def add_series(self, encoded: bytes) -> None:
         labels = split_labels(encoded)
@@ -164,20 +166,109 @@ class _Lane:
             self._say(self._tail)
         if self._copied:
             self._flush()
-        self._pending.append(len(self._raw))
+        self._new_holes.append(len(self._raw))
         self._say(self._hole)
 
     def finish(self) -> _Stream:
         if self._lead and self._raw:
-            self._add_stamp(b"")
+            self._add_stamp()
         self._flush()
-        return _Stream(bytes(self._out), len(self._raw), self._holes, self._stamp, self._width)
+        return _Stream(bytes(self._out), len(self._raw), self._holes, tuple(self._stamps), self._width)
 
     def _add_head(self, head: bytes, first: bytes) -> None:
         """What stands before the labels: the timestamp of the series before, and the length."""
         start = len(self._raw)
-        source = self._heads.get(head + first, self._heads.get(head, -1))
-        if source < 0 or start - source > snappy.MAX_OFFSET or self._lead + len(head) < _WORD:
+        source = self._heads.get(head + first)
+        if source is None and self._lead:
+            source = self._heads.get(head)
+        if source is not None and self._reaches(source):
+            self._copy(source, self._lead + len(head), aligned=True)
+        else:
             if start and self._lead:
-                self._add_stamp(head[:1])
-                head = head[1:]
+                self._add_stamp()
+            self._say(head)
+        if start or not self._lead:
+            self._heads[head + first] = self._heads[head] = self._last_stamp = start
+
+    def _add_stamp(self) -> None:
+        """The shared timestamp: said where none is in reach, otherwise copied."""
+        start = len(self._raw)
+        if self._reaches(self._last_stamp):
+            self._copy(self._last_stamp, self._lead, aligned=False)
+        else:
+            self._new_stamps.append(start + 1)
+            self._say(b"\x10" + bytes(self._width))
+        self._last_stamp = start
+
+    def _add_label(self, label: bytes) -> None:
+        start = len(self._raw)
+        if not self._continue(label):
+            source = self._labels.get(label)
+            if source is not None and self._reaches(source):
+                self._copy(source, len(label), aligned=True)
+            else:
+                self._add_new_label(label)
+        self._labels[label] = start
+
+    def _add_new_label(self, label: bytes) -> None:
+        """A label not in reach: copy what it has in common with others, four bytes or more at a time."""
+        position = said = 0
+        while position + _WORD <= len(label):
+            word = label[position : position + _WORD]
+            other, at = self._words.get(word, (label, 0))
+            self._words[word] = (label, position)
+            source = self._labels.get(other, -snappy.MAX_OFFSET) + at
+            if other == label or not self._reaches(source - (position - said)):
+                position += 1
+                continue
+            length = snappy.common_length(
+                other, at, label, position, min(len(other) - at, len(label) - position)
+            )
+            self._say(label[said:position])
+            self._copy(source, length, aligned=at + length == len(other))
+            position = said = position + length
+        self._say(label[said:])
+
+    def _reaches(self, source: int) -> bool:
+        return len(self._raw) - source <= snappy.MAX_OFFSET
+
+    def _continue(self, data: bytes) -> bool:
+        """Make the copy longer by `data` if that is what comes next at its source."""
+        if not self._copied or not self._aligned:
+            return False
+        end = self._source + self._copied
+        if self._raw[end : end + len(data)] != data:
+            return False
+        self._copied += len(data)
+        self._raw += data
+        return True
+
+    def _copy(self, source: int, length: int, *, aligned: bool) -> None:
+        if source != self._source + self._copied or not self._copied:
+            self._flush()
+            self._source = source
+        self._copied += length
+        self._aligned = aligned
+        self._raw += self._raw[source : source + length]
+
+    def _say(self, data: bytes) -> None:
+        if data:
+            if self._copied:
+                self._flush()
+            self._literal += data
+            self._raw += data
+
+    def _flush(self) -> None:
+        """Write the literal or the copy."""
+        if self._literal:
+            tag = snappy.literal_tag(len(self._literal))
+            moved = len(self._out) + len(tag) - (len(self._raw) - len(self._literal))
+            self._holes.extend(moved + hole for hole in self._new_holes)
+            self._stamps += [moved + stamp for stamp in self._new_stamps]
+            self._out += tag + self._literal
+            self._literal.clear()
+            self._new_holes.clear()
+            self._new_stamps.clear()
+        elif self._copied:
+            snappy.put_copy(self._out, len(self._raw) - self._copied - self._source, self._copied)
+            self._copied = 0

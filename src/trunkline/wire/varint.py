@@ -32,6 +32,8 @@ def pad(number: int, width: int) -> bytes:
 
 def decode(data: bytes | memoryview, position: int) -> tuple[int, int]:
     """The unsigned 64-bit number at `position`, and where it ends. Raises WireError."""
+    if position < len(data) and data[position] < 0x80:
+        return data[position], position + 1
     number = shift = 0
     for index in range(position, min(position + 10, len(data))):
         byte = data[index]

@@ -161,14 +161,13 @@ class Decoder:
 
     def _bare(self, number: int, quantity: Quantity, at: At) -> float:
         assert quantity.bare is not None
+        value = number * quantity.bare
         if number:
-            self._findings.warning(
-                at.place,
-                at.path,
-                f"{number} without a unit is {number} nanoseconds",
-                f"write {number}s for seconds",
+            message = (
+                f"a {quantity.name} without unit is in nanoseconds: {number} is {quantity.format(value)}"
             )
-        return number * quantity.bare
+            self._findings.warning(at.place, at.path, message, f"write a unit, such as {quantity.example}")
+        return value
 
     def _choice(self, node: Node, choices: Mapping[str, Any], at: At) -> Any:
         value = node.text if node.expanded else node.value

@@ -100,7 +100,9 @@ class _Builder:
         line, column = (mark.line, mark.column) if mark else (0, 0)
         lines = text.splitlines()
         source = lines[line] if line < len(lines) else ""
-        message = ", ".join(part for part in (error.context, error.problem) if part)
+        begun = error.context_mark.line if error.context_mark else line
+        context = f"{error.context} (begun at line {begun + 1})" if begun != line else error.context
+        message = ", ".join(part for part in (context, error.problem) if part)
         return DocumentError(
             self._at or Place(self._file, line + 1, column + 1),
             f"not valid YAML: {message}",

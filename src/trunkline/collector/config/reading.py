@@ -126,7 +126,7 @@ class _Reading:
         section = self._section(kind)
         if section is None or section.value in (None, {}):
             place = self._tree.place if section is None else self._tree.spot(kind)
-            self._findings.problem(place, "", message, f"add a {kind} section")
+            self._findings.problem(place, "", message, f"add `{kind}:` with at least one")
 
     # Components
 
@@ -135,10 +135,7 @@ class _Reading:
         if section is None or section.value is None or section.value is BROKEN:
             return {}
         if not isinstance(section.value, dict):
-            message = f"'{kind}' expected a map or struct"
-            self._findings.problem(
-                self._tree.spot(kind), kind, message, "write one `type:` or `type/name:` a line"
-            )
+            self._decoder.decode(section, dict[str, Any], At(self._tree.spot(kind), (), keys=(kind,)))
             return {}
         found: dict[ComponentId, Declared] = {}
         for key, node in section.value.items():
@@ -166,10 +163,10 @@ class _Reading:
         try:
             found = parse_id(key)
         except ValueError as error:
-            self._findings.problem(place, section, f"'{section}' {error}", "write type or type/name")
+            self._findings.problem(place, section, str(error), "write type or type/name")
             return None
         if found in known:
-            message = f"'{section}' duplicate name \"{found}\""
+            message = f'duplicate name "{found}"'
             self._findings.problem(
                 place, section, message, "spaces around / do not tell ids apart; give another name"
             )
@@ -197,6 +194,8 @@ class _Reading:
 
     def _service(self) -> Service:
         node, at = self._part(self._tree, At(self._tree.place, ()), "service")
+        if self._decoder.decode(node, dict[str, Any], at) is INVALID:
+            return Service()
         for key in node.value if isinstance(node.value, dict) else ():
             if key not in _SERVICE:
                 remedy = suggestion(key, _SERVICE, "valid keys")
@@ -208,11 +207,9 @@ class _Reading:
         )
 
     def _part(self, node: Node, at: At, key: str) -> tuple[Node, At]:
-        """What is under `key`, where there may be nothing; a map is asked for when there is something else."""
+        """What is under `key`, where there may be nothing."""
         if isinstance(node.value, dict) and key in node.value:
             return node.value[key], at.down(key, node.spot(key))
-        if node.value is not None and not isinstance(node.value, dict):
-            self._decoder.decode(node, dict[str, Any], at)
         return Node(None, at.place), at.down(key, at.place)
 
     def _extensions(self, node: Node, at: At) -> tuple[ComponentId, ...]:
@@ -234,8 +231,7 @@ class _Reading:
         if node.value in (None, {}):
             self._findings.problem(at.place, at.path, "service must have at least one pipeline", _PIPELINE)
             return {}
-        if not isinstance(node.value, dict):
-            self._decoder.decode(node, dict[str, Any], at)
+        if self._decoder.decode(node, dict[str, Any], at) is INVALID or not isinstance(node.value, dict):
             return {}
         found: dict[ComponentId, Pipeline] = {}
         for key, child in node.value.items():
@@ -277,6 +273,9 @@ class _Reading:
         return found
 
     def _check_references(self, kind: str, ids: Sequence[ComponentId], node: Node, at: At) -> None:
+        section = self._section(kind)
+        if section is not None and section.value is not None and not isinstance(section.value, dict):
+            return  # the section itself is wrong, which has been said
         for index, component in enumerate(ids):
             if component not in self._ids[kind]:
                 known = sorted(map(str, self._ids[kind]))

@@ -58,6 +58,8 @@ def _chosen(
 def _named(uri: str) -> _Source:
     """A URI, or the path of a file; `C:` and the like have no scheme long enough to be one."""
     scheme, rest = split_uri(uri) or ("file", uri)
+    if scheme == "yaml":  # by its key alone, for the value may be secret
+        return _Source(scheme, rest, f"yaml:{rest.lstrip().partition(': ')[0].partition(chr(10))[0][:60]}")
     return _Source(scheme, rest, rest if scheme in ("file", "env") else uri)
 
 
@@ -91,7 +93,8 @@ def _content(source: _Source, place: Place, expander: Expander, findings: Findin
     if source.scheme == "env":
         return parse_document(expander.variable(source.rest, place) or "", source.name, findings)
     if source.scheme == "yaml":
-        return parse_document(source.rest, source.name, findings, at=place)
+        has_lines = "\n" in source.rest
+        return parse_document(source.rest, source.name, findings, at=None if has_lines else place)
     raise unsupported_scheme(source.scheme, source.rest)
 
 

@@ -15,7 +15,7 @@ from trunkline import __version__
 from trunkline.component.contract import Authenticator, Context, Encoder, Fragment, Limits
 from trunkline.errors import CredentialsError, DeliveryError, FetchError, Hold, Rejected, RetryLater, TooLarge
 from trunkline.exporters.prometheusremotewrite.encoder import SourceEncoder
-from trunkline.model import AttributeValue, Origin, Series, Table, make_labels
+from trunkline.model import AttributeValue, Labels, Origin, Series, Table, make_labels
 from trunkline.net.message import Request, Response
 from trunkline.wire import naming, template
 from trunkline.wire.remote_write import encode_labels
@@ -40,7 +40,9 @@ class RemoteWrite:
         self, config: RemoteWriteConfig, context: Context, authenticator: Authenticator | None
     ) -> None:
         self.destination = config.endpoint
-        self.limits = Limits(max_raw_bytes=config.max_batch_size_bytes or Limits.max_raw_bytes)
+        self.limits = Limits(max_raw_bytes=config.max_batch_size_bytes or Limits().max_raw_bytes)
+        self._name = str(context.id)
+        self._metrics = context.metrics
         self._config = config
         self._authenticator = authenticator
         tls = config.tls
@@ -86,12 +88,19 @@ class RemoteWrite:
             raise problem
 
     def _encode(self, series: Series) -> bytes | None:
-        labels = final_labels(series, self._config)
-        return encode_labels(labels) if labels else None
+        try:
+            return encode_labels(final_labels(series, self._config))
+        except ValueError as error:
+            log.warning("%s: series %s is left out: %s", self._name, series.labels, error)
+            self._metrics.refused.add(1, self._name, "name_invalid")
+            return None
 
 
-def final_labels(series: Series, config: RemoteWriteConfig) -> tuple[tuple[str, str], ...]:
-    """The labels the receiver gets: scraped series as scraped, OpenTelemetry's translated; empty if nameless."""
+def final_labels(series: Series, config: RemoteWriteConfig) -> Labels:
+    """The labels the receiver gets: scraped series as scraped, OpenTelemetry's translated.
+
+    Raises ValueError for a name of which nothing can be used.
+    """
     labels = dict(series.labels)
     if series.family.origin is Origin.OPENTELEMETRY:
         labels = _translated(series, config)
@@ -100,7 +109,7 @@ def final_labels(series: Series, config: RemoteWriteConfig) -> tuple[tuple[str, 
     if config.identity_labels:
         labels = {**series.resource.identity, **labels}
     external = {naming.label_name(name): value for name, value in config.external_labels.items()}
-    return make_labels({**external, **labels}) if labels.get("__name__") else ()
+    return make_labels({**external, **labels})
 
 
 def _translated(series: Series, config: RemoteWriteConfig) -> dict[str, str]:
@@ -115,7 +124,6 @@ def _translated(series: Series, config: RemoteWriteConfig) -> dict[str, str]:
         series.name,
         family.unit,
         family.kind,
-        monotonic=family.monotonic,
         suffixes=config.add_metric_suffixes,
         namespace=config.namespace,
     )

@@ -225,9 +225,7 @@ class TargetColumns:
 
     def _decide(self, exposed: Exposed) -> int:
         labels = sample_labels(exposed.name, exposed.labels, self._target)
-        family = Family(
-            exposed.family, exposed.kind, exposed.unit, exposed.help, monotonic=exposed.kind is Kind.COUNTER
-        )
+        family = Family(exposed.family, exposed.kind, exposed.unit, exposed.help)
         series = Series(labels, family, self._resource)
         slot = self._slots.get(labels)
         if slot is None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, Self, cast
 from urllib.parse import urlencode
 
 import aiohttp
-from botocore.model import OperationModel
+from botocore.model import OperationModel, Shape
 from botocore.parsers import create_parser
 from botocore.serialize import create_serializer
 from yarl import URL
@@ -107,13 +107,13 @@ def _serialized(operation: OperationModel, parameters: Mapping[str, Any]) -> Rec
 
 
 def _parsed(operation: OperationModel, answer: Answer) -> dict[str, Any]:
-    shape = operation.output_shape
-    if shape is None and answer.status < 300:
+    if operation.output_shape is None and answer.status < 300:
         return {}
     parser = create_parser(operation.service_model.resolved_protocol)
     headers = {name.lower(): value for name, value in answer.headers.items()}
     response = {"status_code": answer.status, "headers": headers, "body": answer.body}
-    parsed: dict[str, Any] = parser.parse(response, shape or operation.input_shape)
+    # Only refusals get here without a shape, and the parser reads those without looking at it.
+    parsed: dict[str, Any] = parser.parse(response, cast(Shape, operation.output_shape))
     if answer.status >= 300:
         error = parsed.get("Error", {})
         raise AwsError(str(error.get("Code", "Unknown")), str(error.get("Message", "")), answer.status)

@@ -113,38 +113,44 @@ def _cluster_arn(call: Call) -> str:
     return _arn(call, "ecs", f"cluster/{_cluster_name(call)}")
 
 
-def _named(call: Call, kind: str, name: Any) -> str:
-    """The ARN of something in a cluster, from its name or its ARN."""
-    text = str(name)
-    return text if text.startswith("arn:") else _arn(call, "ecs", f"{kind}/{_cluster_name(call)}/{text}")
+def _named(call: Call, kind: str, name: str) -> str:
+    """The ARN of something of ECS, from its name or its ARN."""
+    if name.startswith("arn:"):
+        return name
+    within = "" if kind == "cluster" else f"{_cluster_name(call)}/"
+    return _arn(call, "ecs", f"{kind}/{within}{name}")
+
+
+_ECS: Final[Mapping[str, tuple[str, str]]] = {
+    "CreateCluster": ("cluster", "clusterName"),
+    "DeleteCluster": ("cluster", "cluster"),
+    "UpdateCluster": ("cluster", "cluster"),
+    "DescribeClusters": ("cluster", "clusters"),
+    "CreateService": ("service", "serviceName"),
+    "UpdateService": ("service", "service"),
+    "DeleteService": ("service", "service"),
+    "DescribeServices": ("service", "services"),
+    "RunTask": ("task-definition", "taskDefinition"),
+    "StartTask": ("task-definition", "taskDefinition"),
+    "RegisterTaskDefinition": ("task-definition", "family"),
+    "StopTask": ("task", "task"),
+    "DescribeTasks": ("task", "tasks"),
+    "TagResource": ("", "resourceArn"),
+    "UntagResource": ("", "resourceArn"),
+    "ListTagsForResource": ("", "resourceArn"),
+}
+"""What kind of resource an operation is about, and the parameter that names it or them."""
 
 
 def _ecs(call: Call) -> Iterator[str]:
-    found = call.parameters
-    match call.operation:
-        case "CreateCluster":
-            yield _arn(call, "ecs", f"cluster/{found.get('clusterName') or 'default'}")
-        case "DeleteCluster" | "UpdateCluster":
-            yield _cluster_arn(call)
-        case "DescribeClusters":
-            for name in found.get("clusters") or ["default"]:
-                yield _arn(call, "ecs", f"cluster/{str(name).rpartition('/')[2]}")
-        case "CreateService":
-            yield _named(call, "service", found.get("serviceName", "*"))
-        case "UpdateService" | "DeleteService":
-            yield _named(call, "service", found.get("service", "*"))
-        case "DescribeServices":
-            yield from (_named(call, "service", name) for name in found.get("services", []))
-        case "RunTask" | "StartTask":
-            yield _task_definition(call, str(found.get("taskDefinition", "*")))
-        case "RegisterTaskDefinition":
-            yield _task_definition(call, f"{found.get('family', '*')}:*")
-        case "StopTask":
-            yield _named(call, "task", found.get("task", "*"))
-        case "DescribeTasks":
-            yield from (_named(call, "task", name) for name in found.get("tasks", []))
-        case "TagResource" | "UntagResource" | "ListTagsForResource":
-            yield str(found.get("resourceArn", "*"))
+    if call.operation not in _ECS:
+        return
+    kind, parameter = _ECS[call.operation]
+    value = call.parameters.get(parameter) or ("default" if kind == "cluster" else "*")
+    for name in value if isinstance(value, list) else [value]:
+        yield (
+            _task_definition(call, str(name)) if kind == "task-definition" else _named(call, kind, str(name))
+        )
 
 
 def _task_definition(call: Call, name: str) -> str:

@@ -1,22 +1,32 @@
 """Who is asking, and may they: signatures are verified here, sessions and policies asked of the front door.
 
-The front door answers on a unix socket, and says with every answer which version of IAM's state it comes
-from. Answers are kept while that version, asked for at most every 200 ms, stays the same.
+The front door answers on a unix socket (`frontdoor.private.AuthorizeApi`), and says with every answer which
+version of IAM's state it comes from. Answers are kept while that version, asked for at most every 200 ms, stays
+the same. Whoever asks it for permission must show a signature: a question is signed here with the caller's own
+key, so that its answer holds for the caller's later requests as well, whatever the gateway's clock shows.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
 
 import aiohttp
 
 from trunkline.simulator.frontdoor import signature
-from trunkline.simulator.frontdoor.signature import Key, SignatureError
+from trunkline.simulator.frontdoor.signature import (
+    ExpiredTokenError,
+    Key,
+    Scope,
+    SignatureError,
+    UnknownTokenError,
+)
 
 _VERSION_EVERY_S = 0.2
 _MAX_KEPT = 10_000
@@ -55,6 +65,7 @@ class Caller:
     token: str
     region: str
     """What the signature was made for."""
+    secret: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +108,20 @@ class Identity:
             scope = signature.parse_authorization(request.headers)
             token = signature.header(request.headers, "x-amz-security-token") or ""
             session = await self._session(scope.access_key_id, token)
-            self._verify(request, session, token, now_s, region)
+            _verify(request, session, token, now_s, region)
         except SignatureError as error:
             text = str(error)
             if isinstance(error, signature.SignatureMismatchError):
                 text += _expected(request)
             raise DeniedError(text, _ERROR_TYPES.get(type(error), "InvalidSignatureException")) from error
-        return Caller(session.get("arn") or session["principal_arn"], session["account"], scope.access_key_id, token, scope.region)
+        return Caller(
+            session["arn"],
+            session["account"],
+            scope.access_key_id,
+            token,
+            scope.region,
+            session["secret_access_key"],
+        )
 
     async def authorize(self, caller: Caller, action: str, resource: str, policy: str | None = None) -> None:
         """Whether `caller` may do `action`; `policy` is the resource's own, if it has one.
@@ -115,43 +133,13 @@ class Identity:
         key = (caller.access_key_id, caller.token, action, resource, policy or "")
         decision = self._decisions.get(key)
         if decision is None:
-            question = {
-                "access_key_id": caller.access_key_id,
-                "token": caller.token,
-                "action": action,
-                "resource": resource,
-            }
+            question = {**_proof(caller), "action": action, "resource": resource}
             if policy:
                 question["resource_policy"] = policy
             decision = await self._ask("authorize", question)
             _keep(self._decisions, key, decision)
         if not decision.get("allowed"):
-            text = decision.get("message") or _denial(caller, action, resource, decision)
-            raise DeniedError(text, "AccessDeniedException")
-
-    def _verify(
-        self,
-        request: SignedRequest,
-        session: Mapping[str, Any] | None,
-        token: str,
-        now_s: float,
-        region: str | None,
-    ) -> None:
-        key = None
-        if session is not None:
-            # The front door has compared the token with its own already: what it answers belongs to this one.
-            key = Key(session["secret_access_key"], None, token or None, session.get("expires_at"))
-        signature.verify(
-            request.method,
-            request.path,
-            request.query,
-            request.headers,
-            request.body_sha256,
-            lambda _: key,
-            now_s,
-            service="aps",
-            region=region,
-        )
+            raise DeniedError(_message(decision), decision.get("error_type", "AccessDeniedException"))
 
     async def _session(self, access_key_id: str, token: str) -> Mapping[str, Any]:
         """Raises UnknownTokenError or ExpiredTokenError when the front door does not know the key."""
@@ -159,8 +147,9 @@ class Identity:
         key = (access_key_id, token)
         if key not in self._sessions:
             answer = await self._ask("session", {"access_key_id": access_key_id, "token": token})
-            if "secret_access_key" not in answer:
-                raise _no_session(answer)
+            if not answer.get("known"):
+                text = _message(answer)
+                raise (ExpiredTokenError if "expired" in text else UnknownTokenError)(text)
             _keep(self._sessions, key, answer)
         return self._sessions[key]
 
@@ -199,16 +188,58 @@ def _keep(kept: dict[Any, Any], key: object, value: object) -> None:
     kept[key] = value
 
 
-def _no_session(answer: Mapping[str, Any]) -> SignatureError:
-    text = str(answer.get("message") or "The security token included in the request is invalid.")
-    if "expired" in text:
-        return signature.ExpiredTokenError(text)
-    return signature.UnknownTokenError(text)
+def _message(refused: Mapping[str, Any]) -> str:
+    """The sentence in the front door's refusal, which carries the body as the service would send it."""
+    try:
+        return str(json.loads(refused["body"])["message"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise FrontDoorError(f"the front door refused without saying why: {refused}") from error
 
 
-def _denial(caller: Caller, action: str, resource: str, decision: Mapping[str, Any]) -> str:
-    reason = decision.get("reason") or f"because no identity-based policy allows the {action} action"
-    return f"User: {caller.arn} is not authorized to perform: {action} on resource: {resource} {reason}"
+def _verify(
+    request: SignedRequest,
+    session: Mapping[str, Any],
+    token: str,
+    now_s: float,
+    region: str | None,
+) -> None:
+    # The front door has compared the token with its own: the session it answers with belongs to this one.
+    key = Key(session["secret_access_key"], None, token or None, session.get("expires_at"))
+    signature.verify(
+        request.method,
+        request.path,
+        request.query,
+        request.headers,
+        request.body_sha256,
+        lambda _: key,
+        now_s,
+        service="aps",
+        region=region,
+    )
+
+
+def _proof(caller: Caller) -> dict[str, Any]:
+    """A request signed as `caller`, in the form in which the front door wants to see one."""
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    headers = [("host", "front-door"), ("x-amz-date", stamp)]
+    if caller.token:
+        headers.append(("x-amz-security-token", caller.token))
+    names = tuple(name for name, _ in headers)
+    scope = Scope(caller.access_key_id, stamp[:8], caller.region, "aps", names, "")
+    canonical = signature.canonical_request("GET", "/", "", headers, names, signature.EMPTY_SHA256)
+    credential = f"{scope.access_key_id}/{scope.date}/{scope.region}/{scope.service}/aws4_request"
+    signed = signature.sign(caller.secret, stamp, scope, canonical)
+    authorization = (
+        f"{signature.ALGORITHM} Credential={credential}, SignedHeaders={';'.join(names)}, Signature={signed}"
+    )
+    return {
+        "method": "GET",
+        "host": "front-door",
+        "path": "/",
+        "query": "",
+        "headers": [*headers, ("authorization", authorization)],
+        "body_sha256": signature.EMPTY_SHA256,
+    }
 
 
 def _expected(request: SignedRequest) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
-import psutil
 from aiohttp import web
 
 from trunkline.errors import SimulatorError
@@ -44,7 +45,7 @@ class Operations:
                 "workspaces": self._workspaces.stats(),
                 "elsewhere": {str(status): number for status, number in self._plane.elsewhere.items()},
                 "asked": self._identity.asked,
-                "memory_bytes": psutil.Process().memory_info().rss,
+                "memory_bytes": _resident_bytes(),
             },
         )
 
@@ -68,6 +69,11 @@ class Operations:
     async def _remove_fault(self, request: web.Request) -> web.Response:
         self._faults.remove(int(request.match_info["number"]))
         return _json({})
+
+
+def _resident_bytes() -> int:
+    """Of this process; the second number of proc(5)'s statm, in pages."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def _json(document: dict[Any, Any], status: int = 200) -> web.Response:

@@ -24,7 +24,7 @@ BUFFER_BYTES: Final = 1 << 20
 FILE_BYTES: Final = 4 << 20
 """At this size a log file becomes `<name>.1` and a new one begins."""
 BATCH_LINES: Final = 1000
-FLUSH_EVERY_S: Final = 0.5
+FLUSH_EVERY_S: Final = 0.25
 LAST_FLUSH_S: Final = 3.0
 
 

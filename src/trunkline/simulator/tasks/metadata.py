@@ -144,12 +144,13 @@ class TaskEndpoint:
         await self._handler.shutdown(SHUTDOWN_S)
 
     async def _answer(self, request: web.BaseRequest) -> web.Response:
-        if request.path.startswith("/v2/credentials"):
-            status, document = (
-                await self._credentials.answer(request.path) if self._credentials else not_found()
-            )
-        else:
+        document: object
+        if not request.path.startswith("/v2/credentials"):
             status, document = self._metadata(request.path)
+        elif self._credentials is None:
+            status, document = not_found()
+        else:
+            status, document = await self._credentials.answer(request.path)
         return web.Response(text=json.dumps(document), status=status, content_type="application/json")
 
     def _metadata(self, path: str) -> tuple[int, object]:

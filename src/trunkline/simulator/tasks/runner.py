@@ -68,6 +68,8 @@ class Service:
         self._not_before = 0.0
         self._zones = itertools.cycle("ab")
         self._lives: set[asyncio.Task[None]] = set()
+        self._judged: set[str] = set()
+        """Ids of the tasks still winding down that have been counted as stopped."""
         self._woken = asyncio.Event()
         self._loop = asyncio.create_task(self._run(), name=f"service {spec.name}")
 
@@ -115,6 +117,9 @@ class Service:
     def _step(self) -> float | None:
         """Do what can be done now; seconds until something can be done again, None for when something changes."""
         self._stop_unhealthy()
+        for task in self.tasks:
+            if task.state.desired is Status.STOPPED:
+                self._judge(task)
         delay_s = self._start_missing()
         self._stop_surplus()
         self._tell_steady()
@@ -146,19 +151,23 @@ class Service:
         except Exception:
             log.exception("task %s", task.state.id)
         finally:
+            self._judge(task)
+            self._judged.discard(task.state.id)
             self.tasks.remove(task)
             self.stopped.append(task.state)
-            self._judge(task)
             self.wake()
 
     def _judge(self, task: Task) -> None:
-        """Count what stopped by itself, and let the next one wait longer each time."""
+        """Count what stopped by itself, once, and let the next one wait longer each time."""
+        if task.state.id in self._judged:
+            return
+        self._judged.add(task.state.id)
         if task.unable_to_assume:
             self.tell(f"failed to launch a task with (error {task.unable_to_assume}).")
         state = task.state
         if state.stop_code not in ("TaskFailedToStart", "EssentialContainerExited"):
             return
-        ran_s = (state.stopping_ns - state.started_ns) / 1e9 if state.started_ns else 0.0
+        ran_s = (time.time_ns() - state.started_ns) / 1e9 if state.started_ns else 0.0
         self.failures = 0 if ran_s >= STABLE_AFTER_S else self.failures + 1
         if self.failures:
             wait_s = min(LONGEST_BACK_OFF_S, self._back_off_s * 2 ** min(self.failures - 1, 30))

@@ -118,7 +118,8 @@ class Sandbox:
     def _take(self, message: dict[str, Any]) -> None:
         match message.pop("said"):
             case "ready":
-                self.ready.set_result(None)
+                if not self.ready.done():
+                    self.ready.set_result(None)
             case "broken":
                 self._lost(message["error"])
             case "started":
@@ -126,6 +127,7 @@ class Sandbox:
             case "failed":
                 run = self._runs.pop(message["run"])
                 run.started.set_exception(SimulatorError(message["error"]))
+                run.started.exception()  # whoever started it gets it, unless stopped meanwhile
             case "exited":
                 self._runs.pop(message["run"]).exited.set_result(message["code"])
             case "sample":
