@@ -145,7 +145,7 @@ async def test_expired_credentials_are_not_taken() -> None:
     async with running(source) as credentials:
         await source.time.pass_s(0)
         with pytest.raises(
-            CredentialsError, match="a source gave credentials that expired at .*; check the clock"
+            CredentialsError, match=r"a source gave credentials that expired at .*; check the clock"
         ):
             credentials.current()
 

@@ -24,6 +24,7 @@ from cramjam import snappy
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+
 from trunkline.simulator.frontdoor.signature import Key, verify
 
 REGION = "eu-west-1"
@@ -237,31 +238,23 @@ class Caller:
             return {"Host": self.host, **headers}
         request = AWSRequest(method, f"https://{self.host}{path}", headers=dict(headers), data=body)
         credentials = Credentials(self.principal.access_key_id, self.principal.secret, self.principal.token)
-        with _clock(self.skew_s):
-            SigV4Auth(credentials, self.sign_service, self.sign_region).add_auth(request)
+        _Signer(credentials, self.sign_service, self.sign_region, self.skew_s).add_auth(request)
         return {"Host": self.host, **dict(request.headers.items())}
 
 
-class _clock:  # noqa: N801 (reads as a word in `with`)
-    """botocore has no seam for its clock; this is the one place where a foreign module's is set."""
+class _Signer(SigV4Auth):
+    """botocore's signer with a clock that may be wrong."""
 
-    def __init__(self, skew_s: float) -> None:
+    def __init__(self, credentials: Credentials, service: str, region: str, skew_s: float) -> None:
+        super().__init__(credentials, service, region)
         self._skew_s = skew_s
 
-    def __enter__(self) -> None:
-        import botocore.auth
-
-        self._kept = botocore.auth.get_current_datetime
-        botocore.auth.get_current_datetime = self._now
-
-    def __exit__(self, *_: object) -> None:
-        import botocore.auth
-
-        botocore.auth.get_current_datetime = self._kept
-
-    def _now(self, remove_tzinfo: bool = True) -> datetime:
+    def add_auth(self, request: AWSRequest) -> None:
         moment = datetime.now(UTC) + timedelta(seconds=self._skew_s)
-        return moment.replace(tzinfo=None) if remove_tzinfo else moment
+        request.context["timestamp"] = moment.strftime("%Y%m%dT%H%M%SZ")
+        self._modify_request_before_signing(request)
+        to_sign = self.string_to_sign(request, self.canonical_request(request))
+        self._inject_signature_to_request(request, self.signature(to_sign, request))
 
 
 def make_certificate(folder: Path) -> tuple[Path, Path]:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import secrets
-import signal
 import socket
 import subprocess
 import sys
@@ -20,11 +18,6 @@ import aiohttp
 import psutil
 import pytest
 import pytest_asyncio
-from trunkline.errors import SimulatorError
-from trunkline.simulator.gateway.process import Gateway
-from trunkline.simulator.gateway.settings import Fault, Limits, Workspace
-from trunkline.simulator.prometheus import PrometheusServer
-
 from tests.simulator.gateway_stand_in import (
     OWNER,
     REGION,
@@ -43,6 +36,11 @@ from tests.simulator.gateway_stand_in import (
     series,
     until,
 )
+
+from trunkline.errors import SimulatorError
+from trunkline.simulator.gateway.process import Gateway
+from trunkline.simulator.gateway.settings import Fault, Limits, Workspace
+from trunkline.simulator.prometheus import PrometheusServer
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -118,7 +116,7 @@ def message(answer: Answer) -> str:
     return found
 
 
-async def test_a_write_is_found_by_a_query(stage: Stage):
+async def test_a_write_is_found_by_a_query(stage: Stage) -> None:
     caller = await stage.caller()
     answer = await caller.write(series(named("found", x="1"), [(42.0, now_ms())]))
     assert (answer.status, answer.text) == (200, "")
@@ -126,7 +124,7 @@ async def test_a_write_is_found_by_a_query(stage: Stage):
     assert await caller.value("found") == [42.0]
 
 
-async def test_tls_under_its_own_name_on_both_sockets(stage: Stage):
+async def test_tls_under_its_own_name_on_both_sockets(stage: Stage) -> None:
     caller = await stage.caller()
     for port in (stage.gateway.tls_port, stage.handed_over):
         real = replace(caller, port=port, certificate=stage.certificate)
@@ -134,7 +132,7 @@ async def test_tls_under_its_own_name_on_both_sockets(stage: Stage):
     assert await caller.value("by_tls") == [float(stage.handed_over)]
 
 
-async def test_the_reading_side(stage: Stage):
+async def test_the_reading_side(stage: Stage) -> None:
     caller = await stage.caller()
     stamp = now_ms()
     await caller.write(
@@ -163,7 +161,7 @@ async def test_the_reading_side(stage: Stage):
     assert (wrong.status, wrong.json["errorType"]) == (400, "bad_data")
 
 
-async def test_signatures_are_checked(stage: Stage):
+async def test_signatures_are_checked(stage: Stage) -> None:
     caller = await stage.caller()
     sample = series(named("never"), [(1.0, now_ms())])
     unsigned = await replace(caller, principal=None).write(sample)
@@ -197,7 +195,7 @@ async def test_signatures_are_checked(stage: Stage):
     assert statuses == {"200": 1, "403": 8}
 
 
-async def test_a_changed_body_is_noticed(stage: Stage):
+async def test_a_changed_body_is_noticed(stage: Stage) -> None:
     caller = await stage.caller()
     path = f"/workspaces/{caller.workspace}/api/v1/remote_write"
     body = compressed(series(named("changed"), [(1.0, now_ms())]))
@@ -216,7 +214,7 @@ async def _raw(caller: Caller, path: str, headers: dict[str, str], body: Any) ->
         return Answer(answer.status, await answer.text(), dict(answer.headers))
 
 
-async def test_sessions_end(stage: Stage):
+async def test_sessions_end(stage: Stage) -> None:
     caller = await stage.caller()
     brief = role(OWNER, "brief", *EVERYTHING)
     brief.expires_at = time.time() + 1.0
@@ -233,7 +231,7 @@ async def test_sessions_end(stage: Stage):
     assert answer.headers["x-amzn-ErrorType"] == "ExpiredTokenException"
 
 
-async def test_policies_are_asked(stage: Stage):
+async def test_policies_are_asked(stage: Stage) -> None:
     caller = await stage.caller()
     answer = await replace(caller, principal=stage.reader).write(series(named("never"), [(1.0, now_ms())]))
     assert (answer.status, answer.json) == (
@@ -248,7 +246,7 @@ async def test_policies_are_asked(stage: Stage):
     assert (await replace(caller, principal=stage.reader).send("GET", "query?query=1")).status == 200
 
 
-async def test_wrong_account_region_or_workspace(stage: Stage):
+async def test_wrong_account_region_or_workspace(stage: Stage) -> None:
     caller = await stage.caller()
     sample = series(named("never"), [(1.0, now_ms())])
     not_found = {"Message": "Workspace not found"}
@@ -267,7 +265,7 @@ async def test_wrong_account_region_or_workspace(stage: Stage):
     assert (await caller.send("GET", "remote_write")).status == 405
 
 
-async def test_a_resource_policy_is_handed_on(stage: Stage):
+async def test_a_resource_policy_is_handed_on(stage: Stage) -> None:
     caller = await stage.caller()
     policy = '{"Version": "2012-10-17"}'
     workspace = Workspace(caller.workspace, OWNER, REGION, stage.prometheus.url, resource_policy=policy)
@@ -278,7 +276,7 @@ async def test_a_resource_policy_is_handed_on(stage: Stage):
     assert (question["resource"], question["resource_policy"]) == (workspace.arn, policy)
 
 
-async def test_decisions_are_kept_until_iam_changes(stage: Stage):
+async def test_decisions_are_kept_until_iam_changes(stage: Stage) -> None:
     caller = await stage.caller()
     sample = series(named("kept"), [(1.0, now_ms())])
     writer = role(OWNER, "kept", "aps:RemoteWrite")
@@ -297,7 +295,7 @@ async def test_decisions_are_kept_until_iam_changes(stage: Stage):
     assert (await kept.write(sample)).status == 403
 
 
-async def test_headers_are_required(stage: Stage):
+async def test_headers_are_required(stage: Stage) -> None:
     caller = await stage.caller()
     sample = series(named("never"), [(1.0, now_ms())])
     second = "application/x-protobuf;proto=io.prometheus.write.v2.Request"
@@ -312,7 +310,7 @@ async def test_headers_are_required(stage: Stage):
     check(broken, 400, "proto: ")
 
 
-async def test_the_good_part_of_a_request_is_stored(stage: Stage):
+async def test_the_good_part_of_a_request_is_stored(stage: Stage) -> None:
     caller = await stage.caller()
     stamp = now_ms()
     await caller.write(series(named("part", x="a"), [(1.0, stamp)]))
@@ -340,7 +338,7 @@ async def test_the_good_part_of_a_request_is_stored(stage: Stage):
     assert stats["sources"][OWNER]["active_series"] == stats["active_series"] == 3
 
 
-async def test_what_was_unclear_can_be_sent_again(stage: Stage):
+async def test_what_was_unclear_can_be_sent_again(stage: Stage) -> None:
     caller = await stage.caller()
     fields = [series(named("again", x=str(number)), [(1.0, now_ms())]) for number in range(50)]
     await stage.gateway.add_fault(Fault("drop", workspace=caller.workspace, count=1))
@@ -350,7 +348,7 @@ async def test_what_was_unclear_can_be_sent_again(stage: Stage):
     assert (await caller.write(*fields)).status == 200
 
 
-async def test_late_samples_are_stored_within_the_window(stage: Stage):
+async def test_late_samples_are_stored_within_the_window(stage: Stage) -> None:
     caller = await stage.caller(out_of_order_window_s=30.0)
     stamp = now_ms()
     for age_ms in (0, 10_000, 25_000):
@@ -359,7 +357,7 @@ async def test_late_samples_are_stored_within_the_window(stage: Stage):
     assert await caller.value("count_over_time(late[1h])") == [3.0]
 
 
-async def test_requests_are_bounded(stage: Stage):
+async def test_requests_are_bounded(stage: Stage) -> None:
     caller = await stage.caller(max_request_bytes=2000)
     big = secrets.token_bytes(2001)
     answer = await caller.send("POST", "remote_write", big, WRITE_HEADERS)
@@ -375,7 +373,7 @@ async def test_requests_are_bounded(stage: Stage):
     assert (await caller.write(series(named("small"), [(1.0, now_ms())]))).status == 200
 
 
-async def test_rates(stage: Stage):
+async def test_rates(stage: Stage) -> None:
     caller = await stage.caller(writes_per_s=0.01, queries_per_s=0.01, lookups_per_s=0.01)
     check(await caller.write(), 429, '{"message": "Rate exceeded"}')
     caller = await stage.caller(samples_per_s=1.0, samples_burst=2.0)
@@ -388,7 +386,7 @@ async def test_rates(stage: Stage):
     assert await caller.value("fast") == []
 
 
-async def test_faults(stage: Stage):
+async def test_faults(stage: Stage) -> None:
     caller = await stage.caller()
     gateway, workspace = stage.gateway, caller.workspace
     sample = series(named("faults", x="1"), [(1.0, now_ms())])
@@ -417,7 +415,7 @@ async def test_faults(stage: Stage):
     assert await gateway.faults() == {}
 
 
-async def test_faults_are_aimed_and_end(stage: Stage):
+async def test_faults_are_aimed_and_end(stage: Stage) -> None:
     caller, other = await stage.caller(), await stage.caller()
     number = await stage.gateway.add_fault(
         Fault("error", workspace=caller.workspace, action="aps:QueryMetrics", source=OWNER),
@@ -435,7 +433,7 @@ async def test_faults_are_aimed_and_end(stage: Stage):
         await stage.gateway.add_fault(Fault("flood"))
 
 
-async def test_the_clock_can_be_ahead(stage: Stage):
+async def test_the_clock_can_be_ahead(stage: Stage) -> None:
     caller = await stage.caller()
     sample = series(named("skewed"), [(1.0, now_ms())])
     await stage.gateway.add_fault(Fault("skew", workspace=caller.workspace, skew_s=1800.0))
@@ -446,7 +444,7 @@ async def test_the_clock_can_be_ahead(stage: Stage):
     assert (await replace(caller, skew_s=ahead_s).write(sample)).status == 200
 
 
-async def test_registered_again_and_removed(stage: Stage):
+async def test_registered_again_and_removed(stage: Stage) -> None:
     caller = await stage.caller()
     stamp = now_ms()
     await caller.write(series(named("again_a"), [(1.0, stamp)]))
@@ -460,7 +458,7 @@ async def test_registered_again_and_removed(stage: Stage):
     check(await caller.write(series(named("again_a"), [(1.0, stamp)])), 404, "Workspace not found")
 
 
-async def test_prometheus_gone(stage: Stage):
+async def test_prometheus_gone(stage: Stage) -> None:
     workspace = Workspace("ws-gone", OWNER, REGION, "http://127.0.0.1:9")
     await stage.gateway.register_workspace(workspace)
     caller = Caller(stage.owner, "ws-gone", stage.gateway.plain_port)
@@ -469,7 +467,7 @@ async def test_prometheus_gone(stage: Stage):
     assert (await stage.workspace_stats(caller))["accepted"] == 0
 
 
-async def test_memory_stays_small(stage: Stage):
+async def test_memory_stays_small(stage: Stage) -> None:
     caller = await stage.caller()
     for batch in range(10):
         fields = [
@@ -482,18 +480,18 @@ async def test_memory_stays_small(stage: Stage):
     assert stats["memory_bytes"] < 75_000_000
 
 
-async def test_the_front_door_gone(tmp_path: Path, stage: Stage):
+async def test_the_front_door_gone(tmp_path: Path, stage: Stage) -> None:
     certificate, key = make_certificate(tmp_path)
     async with Gateway(tmp_path, certificate, key) as gateway:
         caller = Caller(stage.owner, "ws-1", gateway.plain_port)
         check(await caller.write(), 500, "Internal server error")
         assert psutil.pid_exists(gateway.pid or 0)
     assert gateway.pid is None
-    with pytest.raises(SimulatorError, match="does not answer on .*gateway.sock.*is the simulator up?"):
+    with pytest.raises(SimulatorError, match=r"does not answer on .*gateway.sock.*is the simulator up?"):
         await gateway.stats()
 
 
-async def test_settings_that_cannot_be(tmp_path: Path):
+async def test_settings_that_cannot_be(tmp_path: Path) -> None:
     settings = tmp_path / "gateway.json"
     settings.write_text('{"listeners": [], "control": "x"}')
     command = [sys.executable, "-m", "trunkline.simulator.gateway", "--settings", str(settings)]
@@ -518,12 +516,12 @@ asyncio.run(main())
 """
 
 
-async def test_dies_with_its_parent(tmp_path: Path):
+async def test_dies_with_its_parent(tmp_path: Path) -> None:
     make_certificate(tmp_path)
-    parent = subprocess.Popen([sys.executable, "-c", _PARENT, str(tmp_path)], stdout=subprocess.PIPE)
+    command = [sys.executable, "-c", _PARENT, str(tmp_path)]
+    parent = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE)
     assert parent.stdout
-    with parent, parent.stdout:
-        child = psutil.Process(int(await asyncio.to_thread(parent.stdout.readline)))
-        os.kill(parent.pid, signal.SIGKILL)
-        parent.wait()
+    child = psutil.Process(int(await parent.stdout.readline()))
+    parent.kill()
+    await parent.wait()
     await until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)

@@ -50,7 +50,7 @@ def forwarded(verdict: Verdict) -> list[tuple[bytes, list[int]]]:
     return [(item.labels, [sample.timestamp_ms for sample in item.samples]) for item in found]
 
 
-def test_good_request_is_forwarded_byte_for_byte():
+def test_good_request_is_forwarded_byte_for_byte() -> None:
     body = compressed(series(named("a", x="1"), [(1.0, NOW)]), series(named("b"), [(0.0, NOW)]))
     verdict = admission().judge(body, "222222222222", NOW_S)
     assert verdict.forward is body
@@ -58,7 +58,7 @@ def test_good_request_is_forwarded_byte_for_byte():
     assert verdict.accepted == {"222222222222": 2}
 
 
-def test_labels_are_checked():
+def test_labels_are_checked() -> None:
     check_labels([("x", "1")], "missing_metric_name", "sample missing metric name")
     check_labels(named("a-b"), "metric_name_invalid", 'sample invalid metric name: "a-b"')
     check_labels(
@@ -79,7 +79,7 @@ def test_labels_are_checked():
     )
 
 
-def test_label_limits():
+def test_label_limits() -> None:
     check_labels(
         named("a", x="1", y="2"),
         "max_label_names_per_series",
@@ -106,7 +106,7 @@ def test_label_limits():
     )
 
 
-def test_age():
+def test_age() -> None:
     rules = admission()
     assert write(rules, named("a"), (1.0, NOW - 3_600_000)).refusal is None
     check_refused(
@@ -122,7 +122,7 @@ def test_age():
     )
 
 
-def test_same_timestamp():
+def test_same_timestamp() -> None:
     rules = admission()
     write(rules, named("a", x="1"), (1.0, NOW))
     assert write(rules, named("a", x="1"), (1.0, NOW)).forward is not None
@@ -134,7 +134,7 @@ def test_same_timestamp():
     )
 
 
-def test_values_are_compared_bit_for_bit():
+def test_values_are_compared_bit_for_bit() -> None:
     rules = admission()
     write(rules, named("a"), (STALE, NOW))
     assert write(rules, named("a"), (STALE, NOW)).refusal is None
@@ -143,7 +143,7 @@ def test_values_are_compared_bit_for_bit():
     assert write(rules, named("z"), (-0.0, NOW)).refusal is not None
 
 
-def test_order_with_a_window():
+def test_order_with_a_window() -> None:
     rules = admission()
     write(rules, named("newest"), (1.0, NOW))
     write(rules, named("a"), (1.0, NOW - 50_000))
@@ -157,7 +157,7 @@ def test_order_with_a_window():
     assert write(rules, named("b"), (1.0, NOW - 3_000_000)).refusal is None
 
 
-def test_order_without_a_window():
+def test_order_without_a_window() -> None:
     rules = admission(out_of_order_window_s=0.0)
     write(rules, named("a"), (1.0, NOW))
     check_refused(
@@ -167,7 +167,7 @@ def test_order_without_a_window():
     )
 
 
-def test_the_good_part_of_a_request_is_stored():
+def test_the_good_part_of_a_request_is_stored() -> None:
     rules = admission()
     verdict = judge(
         rules,
@@ -186,7 +186,7 @@ def test_the_good_part_of_a_request_is_stored():
     assert verdict.refusal.reason == "greater_than_max_sample_age"
 
 
-def test_whole_requests_leave_no_trace():
+def test_whole_requests_leave_no_trace() -> None:
     rules = admission(whole_requests=True)
     write(rules, named("a"), (1.0, NOW))
     verdict = judge(
@@ -203,7 +203,7 @@ def test_whole_requests_leave_no_trace():
     assert write(rules, named("a"), (9.0, NOW + 5)).refusal is None
 
 
-def test_ingestion_rate():
+def test_ingestion_rate() -> None:
     rules = admission(samples_per_s=10.0, samples_burst=3.0)
     assert write(rules, named("a"), (1.0, NOW), (1.0, NOW + 1)).refusal is None
     verdict = judge(rules, series(named("a"), [(1.0, NOW + 2), (1.0, NOW + 3)]), metadata("a", 2, "A."))
@@ -220,7 +220,7 @@ def test_ingestion_rate():
     assert again.refusal is None
 
 
-def test_active_series_limit_and_expiry():
+def test_active_series_limit_and_expiry() -> None:
     rules = admission(max_active_series=2, min_capacity_series=2)
     judge(rules, series(named("a"), [(1.0, NOW)]), series(named("b"), [(1.0, NOW)]))
     verdict = judge(rules, series(named("c"), [(1.0, NOW)]), series(named("a"), [(2.0, NOW + 1)]))
@@ -236,7 +236,7 @@ def test_active_series_limit_and_expiry():
     assert len(rules.memory) == 1
 
 
-def test_label_set_limits():
+def test_label_set_limits() -> None:
     sets = (
         LabelSetLimit((("cloud_account_id", "222222222222"),), 1),
         LabelSetLimit((), 1),
@@ -253,7 +253,7 @@ def test_label_set_limits():
     assert write(rules, named("b", cloud_account_id="333333333333"), (1.0, NOW)).refusal is not None
 
 
-def test_label_sets_changed_later_count_what_is_there():
+def test_label_sets_changed_later_count_what_is_there() -> None:
     rules = admission()
     write(rules, named("a", team="x"), (1.0, NOW))
     rules.configure(
@@ -263,7 +263,7 @@ def test_label_sets_changed_later_count_what_is_there():
     assert write(rules, named("b", team="x"), (1.0, NOW + 1)).refusal is not None
 
 
-def test_sources_are_counted_apart():
+def test_sources_are_counted_apart() -> None:
     rules = admission()
     verdict = judge(
         rules,
@@ -276,7 +276,7 @@ def test_sources_are_counted_apart():
     assert rules.active_series() == {"333333333333": 1, "222222222222": 1}
 
 
-def test_a_series_aimed_at_is_refused():
+def test_a_series_aimed_at_is_refused() -> None:
     rules = admission()
     body = compressed(series(named("a", x="1"), [(1.0, NOW)]), series(named("a", x="2"), [(1.0, NOW)]))
     verdict = rules.judge(body, "222222222222", NOW_S, {"x": "2"})
@@ -284,7 +284,7 @@ def test_a_series_aimed_at_is_refused():
     assert verdict.accepted.total() == 1
 
 
-def test_metadata_is_kept_within_its_limits():
+def test_metadata_is_kept_within_its_limits() -> None:
     rules = admission(max_metadata_names=1)
     judge(rules, metadata("a", 1, "Counts."), metadata("b", 2, "Too many."), metadata("a", 1, "Counts."))
     judge(rules, metadata("a", 2, "x" * 1025))
@@ -293,7 +293,7 @@ def test_metadata_is_kept_within_its_limits():
     }
 
 
-def test_another_encoding_of_the_same_series_is_the_same_series():
+def test_another_encoding_of_the_same_series_is_the_same_series() -> None:
     rules = admission()
     write(rules, named("a"), (1.0, NOW))
     # Lengths of label and name written with a needless byte.
@@ -309,12 +309,12 @@ def test_another_encoding_of_the_same_series_is_the_same_series():
     "body",
     [b"", b"no snappy", b"\xff\xff\xff\xff\x0f\x00", compressed(b"\x0a\x05\x0a"), compressed(b"\x0b")],
 )
-def test_what_is_no_request_is_told_so(body: bytes):
+def test_what_is_no_request_is_told_so(body: bytes) -> None:
     with pytest.raises(WireError):
         admission().judge(body, "1", NOW_S)
 
 
-def test_a_bomb_is_not_unpacked():
+def test_a_bomb_is_not_unpacked() -> None:
     with pytest.raises(WireError, match="decoded block of 20000000 bytes is too large"):
         admission().judge(bytes(snappy.compress_raw(bytes(20_000_000))), "1", NOW_S)
 
@@ -327,7 +327,7 @@ def check_histogram(schema: int, stamps: Sequence[int], refused: str | None) -> 
     assert (verdict.refusal.reason if verdict.refusal else None) == refused
 
 
-def test_native_histograms():
+def test_native_histograms() -> None:
     check_histogram(3, [NOW], None)
     check_histogram(-4, [NOW], None)
     check_histogram(-53, [NOW], "native_histogram_invalid_schema")

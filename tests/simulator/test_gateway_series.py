@@ -5,14 +5,14 @@ from __future__ import annotations
 from trunkline.simulator.gateway.series import Capacity, SeriesMemory, TokenBucket
 
 
-def test_a_burst_and_then_the_rate():
+def test_a_burst_and_then_the_rate() -> None:
     bucket = TokenBucket(rate=2.0, burst=3.0)
     assert [bucket.take(1, 100.0) for _ in range(4)] == [True, True, True, False]
     assert [bucket.take(1, 101.0) for _ in range(3)] == [True, True, False]
     assert not bucket.take(4, 1000.0)
 
 
-def test_capacity_follows_the_use_of_half_an_hour_ago():
+def test_capacity_follows_the_use_of_half_an_hour_ago() -> None:
     capacity = Capacity(floor=100, limit=1000)
     assert capacity.series(90, 0.0) == 100
     assert capacity.series(95, 1000.0) == 100
@@ -22,13 +22,13 @@ def test_capacity_follows_the_use_of_half_an_hour_ago():
     assert capacity.series(700, 5400.0) == 1000
 
 
-def test_capacity_above_five_million_grows_by_ten():
+def test_capacity_above_five_million_grows_by_ten() -> None:
     capacity = Capacity(floor=2_000_000, limit=50_000_000)
     capacity.series(6_000_000, 0.0)
     assert capacity.series(6_000_000, 1800.0) == 16_000_000
 
 
-def test_slots_are_used_again():
+def test_slots_are_used_again() -> None:
     memory = SeriesMemory()
     first = memory.add(1, source=0, label_sets=(0,))
     memory.put(first, 5, 9)
@@ -44,7 +44,7 @@ def test_slots_are_used_again():
     assert memory.sources() == {1: 1}
 
 
-def test_rollback():
+def test_rollback() -> None:
     memory = SeriesMemory()
     kept = memory.add(1, source=0, label_sets=())
     memory.put(kept, 5, 50)

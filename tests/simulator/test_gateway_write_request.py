@@ -24,7 +24,7 @@ SAMPLES = st.lists(st.tuples(st.floats(), st.integers(-(1 << 63), (1 << 63) - 1)
 
 
 @given(st.lists(st.tuples(PAIRS, SAMPLES), max_size=4))
-def test_round_trip(content: list[tuple[list[tuple[str, str]], list[tuple[float, int]]]]):
+def test_round_trip(content: list[tuple[list[tuple[str, str]], list[tuple[float, int]]]]) -> None:
     raw = b"".join(series(labels, samples) for labels, samples in content)
     found, _ = decode(raw)
     assert [decode_labels(item.labels) for item in found] == [labels for labels, _ in content]
@@ -35,7 +35,7 @@ def test_round_trip(content: list[tuple[list[tuple[str, str]], list[tuple[float,
 
 
 @given(st.binary(max_size=60), st.integers(0, 200), st.integers(0, 255))
-def test_damage_is_told_or_harmless(noise: bytes, at: int, byte: int):
+def test_damage_is_told_or_harmless(noise: bytes, at: int, byte: int) -> None:
     good = series(named("a", x="1"), [(1.0, 5)]) + metadata("a", 1, "Text.")
     damaged = bytearray(good)
     damaged[at % len(good)] = byte
@@ -47,12 +47,12 @@ def test_damage_is_told_or_harmless(noise: bytes, at: int, byte: int):
             pass
 
 
-def test_defaults_are_left_out():
+def test_defaults_are_left_out() -> None:
     found, _ = decode(block(1, block(1, block(1, b"__name__") + block(2, b"a")) + block(2, b"")))
     assert [(sample.timestamp_ms, sample.bits) for sample in found[0].samples] == [(0, 0)]
 
 
-def test_labels_after_samples_belong_to_the_series():
+def test_labels_after_samples_belong_to_the_series() -> None:
     body = (
         block(1, block(1, b"a") + block(2, b"1")) + block(2, b"") + block(1, block(1, b"b") + block(2, b"2"))
     )
@@ -60,7 +60,7 @@ def test_labels_after_samples_belong_to_the_series():
     assert decode_labels(found[0].labels) == [("a", "1"), ("b", "2")]
 
 
-def test_unknown_fields_are_skipped():
+def test_unknown_fields_are_skipped() -> None:
     extra = b"\x78\x05" + b"\x71" + bytes(8) + b"\x75" + bytes(4) + block(17, b"later")
     found, known = decode(extra + series(named("a"), [(1.0, 1)]) + metadata("a", 7, "States."))
     assert len(found) == 1
@@ -68,17 +68,17 @@ def test_unknown_fields_are_skipped():
 
 
 @given(st.integers(0, (1 << 64) - 1))
-def test_varints(number: int):
+def test_varints(number: int) -> None:
     assert encode_varint(number) == varint(number)
 
 
-def test_keys_tell_series_apart():
+def test_keys_tell_series_apart() -> None:
     keys = {key_of(encode_labels([("a", str(number))])) for number in range(1000)}
     assert len(keys) == 1000
     assert all(key < 1 << 64 for key in keys)
 
 
 @pytest.mark.parametrize("raw", [b"\x0a", b"\x0a\x02\x0a", b"\xff" * 11, b"\x00\x00", b"\x0c", b"\x0a\x7f"])
-def test_what_cannot_be_parsed(raw: bytes):
+def test_what_cannot_be_parsed(raw: bytes) -> None:
     with pytest.raises(WireError, match="proto: "):
         decode(raw)

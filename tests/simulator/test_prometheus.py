@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
 
 import aiohttp
 import psutil
 import pytest
+from tests.simulator.gateway_stand_in import WRITE_HEADERS, compressed, named, now_ms, series, until
+
 from trunkline.errors import SimulatorError
 from trunkline.simulator.prometheus import PrometheusServer, find_prometheus
 
-from tests.simulator.gateway_stand_in import WRITE_HEADERS, compressed, named, now_ms, series, until
 
-
-async def test_takes_late_samples_and_answers(tmp_path: Path):
+async def test_takes_late_samples_and_answers(tmp_path: Path) -> None:
     folder = tmp_path / "server"
     async with PrometheusServer(folder) as server, aiohttp.ClientSession() as client:
         assert server.url.startswith("http://127.0.0.1:")
@@ -38,24 +35,24 @@ async def test_takes_late_samples_and_answers(tmp_path: Path):
     assert not folder.exists()
 
 
-async def test_ends_when_stopped_before_it_is_ready(tmp_path: Path):
+async def test_ends_when_stopped_before_it_is_ready(tmp_path: Path) -> None:
     server = PrometheusServer(tmp_path / "server")
     with pytest.raises(SimulatorError, match=r"prometheus did not start within 0 s"):
         await server.start(timeout_s=0.0)
     assert server.pid is None
 
 
-async def test_says_why_it_did_not_start(tmp_path: Path):
+async def test_says_why_it_did_not_start(tmp_path: Path) -> None:
     folder = tmp_path / "server"
     folder.mkdir()
     (folder / "data").write_text("a file where a folder should be")
-    with pytest.raises(SimulatorError, match="its log ends: .*data"):
+    with pytest.raises(SimulatorError, match=r"its log ends: .*data"):
         await PrometheusServer(folder).start()
 
 
-def test_says_how_to_get_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def test_says_how_to_get_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(SimulatorError, match="apt-get install prometheus.*2.42 or newer on the PATH"):
+    with pytest.raises(SimulatorError, match=r"apt-get install prometheus.*2.42 or newer on the PATH"):
         find_prometheus()
 
 
@@ -74,16 +71,12 @@ asyncio.run(main())
 """
 
 
-async def test_dies_with_its_parent(tmp_path: Path):
-    parent = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(_PARENT), str(tmp_path / "server")],
-        stdout=subprocess.PIPE,
-    )
+async def test_dies_with_its_parent(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", _PARENT, str(tmp_path / "server")]
+    parent = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE)
     assert parent.stdout
-    with parent, parent.stdout:
-        line = await asyncio.to_thread(parent.stdout.readline)
-        child = psutil.Process(int(line))
-        assert child.name() == "prometheus"
-        os.kill(parent.pid, signal.SIGKILL)
-        parent.wait()
+    child = psutil.Process(int(await parent.stdout.readline()))
+    assert child.name() == "prometheus"
+    parent.kill()
+    await parent.wait()
     await until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)

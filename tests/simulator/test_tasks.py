@@ -691,6 +691,32 @@ async def test_the_registry_is_asked_with_the_execution_role(hub: Hub, tmp_path:
         assert describe(task)["containers"][0]["imageDigest"] == "sha256:" + "0" * 64
 
 
+async def test_a_task_is_not_waited_for_while_a_registry_does_not_answer(hub: Hub, tmp_path: Path) -> None:
+    async def pull(image: str, session: Mapping[str, Any] | None) -> None:
+        del image, session
+        await asyncio.sleep(600)
+
+    async with running(hub, tmp_path, pull=pull) as (runner, _):
+        spec = service(container("app", "obedient"))
+        await runner.apply(spec)
+        await until(lambda: [task.status for task in runner.tasks] == [Status.PENDING])
+        await asyncio.wait_for(runner.remove(spec.arn), 5)
+        assert [task.stop_code for task in runner.tasks] == ["ServiceSchedulerInitiated"]
+
+
+async def test_closing_is_not_held_up_by_what_is_stopping_already(hub: Hub, tmp_path: Path) -> None:
+    deaf = "trap '' TERM; echo up; while :; do sleep 0.1; done"
+    async with running(hub, tmp_path) as (runner, logs):
+        (task,) = await start(runner, service(container("app", "shell", command=[deaf], stopTimeout=60)))
+        await until(lambda: logs.texts("app") == ["up"])
+        leaving = asyncio.create_task(runner.remove(task.service.arn))
+        await until(lambda: task.status is Status.STOPPING)
+        assert runner.tasks == [task]
+        await asyncio.wait_for(runner.close(stop_limit_s=0.2), 10)
+        await leaving
+        assert [each.status for each in runner.tasks] == [Status.STOPPED]
+
+
 async def test_a_role_that_cannot_be_assumed_starts_nothing(hub: Hub, tmp_path: Path) -> None:
     role = f"arn:aws:iam::{ACCOUNT}:role/untrusted"
     spec = service(container("app", "obedient"), taskRoleArn=role)

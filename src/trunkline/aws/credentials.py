@@ -146,9 +146,11 @@ class RefreshingCredentials:
 
     def _note_failure(self, error: Exception) -> None:
         self._failures += 1
-        known = isinstance(error, CredentialsError)
-        failure = error if known else CredentialsError(f"{self.name}: {error!r}", hop=self._error.hop)
-        assert isinstance(failure, CredentialsError)
+        failure = (
+            error
+            if isinstance(error, CredentialsError)
+            else CredentialsError(f"{self.name}: {error!r}", hop=self._error.hop)
+        )
         if self._failures == 1 or str(failure) != str(self._error):
             valid = self._credentials is not None
             level = logging.WARNING if valid else logging.ERROR

@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, ClassVar, Final, Protocol
-from urllib.parse import urlsplit
 
 from trunkline.aws.keys import Credentials
 from trunkline.aws.sts import Sts, default_session_name, parse_expiration
@@ -237,11 +236,11 @@ class ContainerProvider:
 def _may_be_asked(url: str) -> bool:
     """The SDKs' rule: credentials over plain http come only from this machine or ECS's and EKS's own addresses."""
     try:
-        parts = urlsplit(url)
-        if parts.scheme == "https" or parts.hostname == "localhost":
-            return bool(parts.hostname)
-        address = ip_address(parts.hostname or "")
-    except ValueError:
+        target = parse_target(url)
+        if target.scheme == "https" or target.host == "localhost":
+            return True
+        address = ip_address(target.host)
+    except (FetchError, ValueError):
         return False
     return address.is_loopback or str(address) in _CONTAINER_ADDRESSES
 

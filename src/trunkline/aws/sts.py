@@ -121,9 +121,7 @@ class Sts:
         }
         if external_id:
             form["ExternalId"] = external_id
-        at = datetime.fromtimestamp(self._now(), UTC)
-        request = sigv4.sign(self._request(form), credentials, region=self._region, service="sts", at=at)
-        response = await self._ask(request, _ROLE)
+        response = await self._ask(form, _ROLE, credentials)
         if response.status != 200:
             refusal = _Refusal(response, self._now())
             text = refusal.of_assume_role(role_arn, credentials, external_id, self._region)
@@ -141,17 +139,21 @@ class Sts:
             "DurationSeconds": str(duration_s),
             "WebIdentityToken": token,
         }
-        response = await self._ask(self._request(form), _WEB)
+        response = await self._ask(form, _WEB)
         if response.status != 200:
             raise CredentialsError(_Refusal(response, self._now()).of_web_identity(role_arn), hop=_WEB)
         return _credentials(response, _WEB, f"web identity as {role_arn}")
 
-    def _request(self, form: Mapping[str, str]) -> Request:
+    async def _ask(
+        self, form: Mapping[str, str], hop: str, credentials: Credentials | None = None
+    ) -> Response:
         content = {"content-type": "application/x-www-form-urlencoded; charset=utf-8"}
-        return Request("POST", self._url, content, urlencode({**form, "Version": "2011-06-15"}).encode())
-
-    async def _ask(self, request: Request, hop: str) -> Response:
+        body = urlencode({**form, "Version": "2011-06-15"}).encode()
+        request = Request("POST", self._url, content, body)
         try:
+            if credentials is not None:
+                at = datetime.fromtimestamp(self._now(), UTC)
+                request = sigv4.sign(request, credentials, region=self._region, service="sts", at=at)
             return await self._client.exchange(
                 request, timeout_s=_TIMEOUT_S, max_body_bytes=_MAX_ANSWER_BYTES
             )

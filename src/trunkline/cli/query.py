@@ -240,7 +240,7 @@ def render(found: Sequence[Found]) -> list[str]:
     heads = [*(("metric" if name == "__name__" else name) for name in columns), *_value_heads(ranged)]
     rows = [[*(each.labels.get(name, "") for name in columns), *_values(each, ranged)] for each in found]
     lines = [f"all: {_selector(common)}", ""] if common else []
-    return lines + _aligned([heads, *rows], right=len(columns))
+    return lines + aligned([heads, *rows], right=len(columns))
 
 
 def _value_heads(ranged: bool) -> list[str]:
@@ -264,7 +264,7 @@ def _selector(labels: Mapping[str, str]) -> str:
     return f"{labels.get('__name__', '')}{{{rest}}}"
 
 
-def _aligned(rows: Sequence[Sequence[str]], right: int) -> list[str]:
+def aligned(rows: Sequence[Sequence[str]], right: int) -> list[str]:
     """Columns from `right` on are numbers, and stand at the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [

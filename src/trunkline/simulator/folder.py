@@ -113,7 +113,7 @@ def _make(path: Path) -> None:
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = path.stat()
-        names = os.listdir(path)
+        names = [entry.name for entry in path.iterdir()]
     except OSError as error:
         raise SimulatorError(f"the simulator's folder {path} cannot be used: {error.strerror}") from error
     if found.st_uid != os.getuid():

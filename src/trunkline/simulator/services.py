@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any, Final
 
 from trunkline.errors import SimulatorError
@@ -77,7 +77,7 @@ class ServiceKeeper:
         self._removals.add(removal)
         removal.add_done_callback(self._removals.discard)
 
-    async def _read(self, account: str, region: str) -> Any:
+    async def _read(self, account: str, region: str) -> AsyncIterator[ServiceSpec]:
         for document in [each async for each in self._documents(account, region)]:
             name = document["serviceArn"]
             try:
@@ -91,7 +91,7 @@ class ServiceKeeper:
                 if name in self._runner.services:
                     yield self._runner.services[name]
 
-    async def _documents(self, account: str, region: str) -> Any:
+    async def _documents(self, account: str, region: str) -> AsyncIterator[dict[str, Any]]:
         """The active services, as `DescribeServices` has them."""
         clusters = (await self._ask(account, region, "ListClusters"))["clusterArns"]
         for cluster in clusters:
@@ -106,7 +106,8 @@ class ServiceKeeper:
                         yield document
 
     async def _spec(self, account: str, region: str, document: Mapping[str, Any]) -> ServiceSpec:
-        primary = next((each for each in document["deployments"] if each["status"] == "PRIMARY"), {})
+        deployments: list[dict[str, Any]] = document["deployments"]
+        primary = next((each for each in deployments if each["status"] == "PRIMARY"), {})
         spread = document.get("propagateTags") == "SERVICE"
         return ServiceSpec(
             account=account,
@@ -198,7 +199,7 @@ class TasksApi:
                 return {"task": describe(task)}
         raise AwsError("InvalidParameterException", "The referenced task was not found.")
 
-    async def _amended(self, call: Call, key: str, amend: Any) -> Answer:
+    async def _amended(self, call: Call, key: str, amend: Callable[[dict[str, Any]], None]) -> Answer:
         answer = await self._front_door.forward(call)
         if answer.status != 200:
             return answer

@@ -67,6 +67,7 @@ class _Record:
     rule_offset_s: int = 0
     policy_revision: str = ""
     client_token: str = ""
+    coming_up: asyncio.Task[None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,9 +174,10 @@ class WorkspaceApi:
             raise _not_found(workspace_id, "Workspace not found")
         return record
 
-    def _ready(self, request: _Request, workspace_id: str) -> _Record:
+    def _ready(self, request: _Request, workspace_id: str, *statuses: str) -> _Record:
+        """The workspace in status ACTIVE, or in another of `statuses`."""
         record = self._record(request, workspace_id)
-        if record.status != "ACTIVE":
+        if record.status not in {"ACTIVE", *statuses}:
             raise ApiError(
                 409,
                 "ConflictException",
@@ -191,10 +193,11 @@ class WorkspaceApi:
             raise _not_found(arn, "Resource not found")
         return self._record(request, matched["id"])
 
-    def _later(self, work: Coroutine[Any, Any, None]) -> None:
+    def _later(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _create(self, request: _Request, _: str) -> tuple[int, dict[str, Any]]:
         records = self._records.setdefault((request.account, request.region), {})
@@ -218,15 +221,19 @@ class WorkspaceApi:
         records[workspace_id] = record = _Record(
             workspace, server, time.time(), alias, tags, client_token=token
         )
-        self._later(self._bring_up(record))
+        record.coming_up = self._later(self._bring_up(record))
         return 202, _created(record)
 
     async def _bring_up(self, record: _Record) -> None:
         try:
             await record.server.start()
             record.workspace = replace(record.workspace, prometheus_url=record.server.url)
-            await self._gateway.register_workspace(record.workspace)
-            record.status = "ACTIVE"
+            registered = None
+            # What has been changed meanwhile has to arrive as well.
+            while registered is not record.workspace:
+                registered = record.workspace
+                await self._gateway.register_workspace(registered)
+            record.status = "ACTIVE" if record.status == "CREATING" else record.status
         except SimulatorError as error:
             record.status = "CREATION_FAILED"
             log.error("workspace %s cannot be created: %s", record.workspace.id, error)  # noqa: TRY400 (said)
@@ -253,14 +260,14 @@ class WorkspaceApi:
         return 200, {"workspace": {**_summary(record), "prometheusEndpoint": endpoint}}
 
     async def _delete(self, request: _Request, workspace_id: str) -> tuple[int, dict[str, Any]]:
-        record = self._record(request, workspace_id)
-        if record.status != "CREATION_FAILED":
-            self._ready(request, workspace_id)
+        record = self._ready(request, workspace_id, "CREATING", "CREATION_FAILED")
         record.status = "DELETING"
         self._later(self._take_down(record))
         return 202, {}
 
     async def _take_down(self, record: _Record) -> None:
+        if record.coming_up:
+            await record.coming_up
         workspace = record.workspace
         try:
             await self._gateway.remove_workspace(workspace.id)
@@ -293,7 +300,8 @@ class WorkspaceApi:
         return 200, {"workspaceConfiguration": configuration}
 
     async def _update_configuration(self, request: _Request, workspace_id: str) -> tuple[int, dict[str, Any]]:
-        record = self._ready(request, workspace_id)
+        # CloudFormation configures a workspace as soon as it has asked for it.
+        record = self._ready(request, workspace_id, "CREATING")
         body = request.body
         retention_days = _whole(body, "retentionPeriodInDays", record.retention_days, 1, _MAX_RETENTION_DAYS)
         window_s = int(record.workspace.limits.out_of_order_window_s)
@@ -311,7 +319,8 @@ class WorkspaceApi:
 
     async def _reconfigure(self, record: _Record) -> None:
         try:
-            await self._gateway.register_workspace(record.workspace)
+            if record.status == "ACTIVE":
+                await self._gateway.register_workspace(record.workspace)
             record.configuration_status = "ACTIVE"
         except SimulatorError as error:
             record.configuration_status = "UPDATE_FAILED"

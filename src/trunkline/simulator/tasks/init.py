@@ -13,7 +13,7 @@ Messages out:  {"said": "started", "run", "pid"}, {"said": "failed", "run", "err
 `run` numbers one started process; a container has several over time (restarts, health checks).
 """
 
-# os alone: pathlib and what it imports would make this process larger and later.
+# No pathlib, dataclasses or typing: what they import would make this process larger and later.
 # ruff: noqa: PTH106, PTH108, PTH114, PTH118, PTH123, PTH208
 from __future__ import annotations
 
@@ -27,9 +27,11 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any, Final
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any, Final
 
 CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC = 0x00020000, 0x04000000, 0x08000000
 MS_REC, MS_PRIVATE = 0x4000, 0x40000
@@ -52,14 +54,16 @@ def call(name: str, *arguments: object) -> None:
         raise OSError(number, f"{name}: {os.strerror(number)}")
 
 
-@dataclass(slots=True)
 class Usage:
     """What processes used: CPU in nanoseconds, storage in bytes."""
 
-    user_ns: int = 0
-    system_ns: int = 0
-    read_bytes: int = 0
-    write_bytes: int = 0
+    def __init__(
+        self, user_ns: int = 0, system_ns: int = 0, read_bytes: int = 0, write_bytes: int = 0
+    ) -> None:
+        self.user_ns = user_ns
+        self.system_ns = system_ns
+        self.read_bytes = read_bytes
+        self.write_bytes = write_bytes
 
     def add(self, other: Usage) -> None:
         self.user_ns += other.user_ns
@@ -68,39 +72,35 @@ class Usage:
         self.write_bytes += other.write_bytes
 
 
-@dataclass(slots=True)
 class Container:
-    marker: bytes
-    ended: Usage = field(default_factory=Usage)
-    """Of processes that were ours to reap and are gone."""
+    def __init__(self, marker: bytes) -> None:
+        self.marker = marker
+        self.ended = Usage()
+        """Of processes that were ours to reap and are gone."""
 
 
-@dataclass(frozen=True, slots=True)
 class Run:
-    number: int
-    container: str
+    def __init__(self, number: int, container: str) -> None:
+        self.number = number
+        self.container = container
 
 
-@dataclass(frozen=True, slots=True)
 class Stat:
     """Fields of /proc/<pid>/stat, see proc(5); times in clock ticks."""
 
-    parent: int
-    session: int
-    user: int
-    system: int
-    children_user: int
-    children_system: int
+    def __init__(self, words: list[bytes]) -> None:
+        self.parent = int(words[1])
+        self.session = int(words[3])
+        self.user, self.system, self.children_user, self.children_system = map(int, words[11:15])
 
 
 def stat(pid: int) -> Stat | None:
     """`None` when there is no such process any more."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
-            words = file.read().rpartition(b")")[2].split()
+            return Stat(file.read().rpartition(b")")[2].split())
     except OSError:
         return None
-    return Stat(int(words[1]), int(words[3]), *(int(word) for word in words[11:15]))
 
 
 def storage(pid: int) -> tuple[int, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import time
@@ -86,12 +87,18 @@ class Service:
         self._woken.set()
 
     async def end(self, reason: str, limit_s: float | None) -> None:
-        """Stop every task and wait until nothing of them is left."""
+        """Stop every task and wait until nothing of them is left; may be called again with a shorter limit."""
         self._loop.cancel()
         await asyncio.gather(self._loop, return_exceptions=True)
-        for task in self.tasks:
+        already_stopping = [each for each in self.tasks if each.state.desired is Status.STOPPED]
+        for task in self._wanted():
             task.stop(reason, "ServiceSchedulerInitiated", limit_s)
-        await asyncio.gather(*self._lives)
+        lives = asyncio.gather(*self._lives)
+        if limit_s is not None:
+            await asyncio.wait([lives], timeout=limit_s)
+            for task in already_stopping:
+                task.kill()
+        await lives
 
     @property
     def current(self) -> list[Task]:
@@ -249,6 +256,7 @@ class TaskRunner:
         )
         self._back_off_s = back_off_s
         self._services: dict[str, Service] = {}
+        self._leaving: set[Service] = set()
         self._stopped: deque[TaskState] = deque(maxlen=STOPPED_KEPT)
 
     async def __aenter__(self) -> Self:
@@ -265,7 +273,7 @@ class TaskRunner:
     @property
     def tasks(self) -> list[TaskState]:
         """Every task, those that have stopped lately too; `state.describe` says one as the ECS API does."""
-        services = self._services.values()
+        services = [*self._services.values(), *self._leaving]
         living = [task.state for service in services for task in service.tasks]
         return [*living, *(state for service in services for state in service.stopped), *self._stopped]
 
@@ -295,7 +303,13 @@ class TaskRunner:
         """Stop a service's tasks and forget it; `stop_limit_s` caps their stop timeouts."""
         service = self._services.pop(service_arn, None)
         if service:
-            await service.end(SCALING.format(deployment_id(service.spec)), stop_limit_s)
+            self._leaving.add(service)
+            await self._end(service, stop_limit_s)
+
+    async def _end(self, service: Service, stop_limit_s: float | None) -> None:
+        await service.end(SCALING.format(deployment_id(service.spec)), stop_limit_s)
+        if service in self._leaving:
+            self._leaving.remove(service)
             self._stopped.extend(service.stopped)
 
     async def steady(self, service_arn: str) -> None:
@@ -317,9 +331,20 @@ class TaskRunner:
         markers = {each.docker_id: each.name for each in task.state.containers}
         return await asyncio.to_thread(_figures, task.sandbox.pid, markers)
 
+    def process_id(self, task_arn: str) -> int | None:
+        """Process 1 of a task, below which all its others are; None while it has none, or is gone."""
+        with contextlib.suppress(SimulatorError):
+            if sandbox := self._task(task_arn).sandbox:
+                return sandbox.pid
+        return None
+
     async def close(self, stop_limit_s: float | None = None) -> None:
         """Stop everything; nothing but logs is left. `stop_limit_s` caps the containers' stop timeouts."""
-        await asyncio.gather(*(self.remove(arn, stop_limit_s=stop_limit_s) for arn in [*self._services]))
+        leaving = [*self._leaving]
+        await asyncio.gather(
+            *(self.remove(arn, stop_limit_s=stop_limit_s) for arn in [*self._services]),
+            *(self._end(service, stop_limit_s) for service in leaving),
+        )
 
     def _service(self, arn: str) -> Service:
         try:
@@ -330,7 +355,7 @@ class TaskRunner:
             ) from None
 
     def _task(self, arn: str) -> Task:
-        for service in self._services.values():
+        for service in (*self._services.values(), *self._leaving):
             for task in service.tasks:
                 if task.state.arn == arn:
                     return task

@@ -177,7 +177,7 @@ def describe(task: TaskState) -> dict[str, Any]:
         "pullStartedAt": _seconds(task.pull_started_ns),
         "pullStoppedAt": _seconds(task.pull_stopped_ns),
         "startedAt": _seconds(task.started_ns),
-        "startedBy": f"ecs-svc/{_deployment_number(service)}",
+        "startedBy": deployment_id(service),
         "stopCode": task.stop_code or None,
         "stoppedAt": _seconds(task.stopped_ns),
         "stoppedReason": task.stopped_reason or None,
@@ -227,13 +227,12 @@ def _attachment(task: TaskState) -> dict[str, Any]:
     }
 
 
-def _deployment_number(service: ServiceSpec) -> int:
-    key = f"{service.arn} {service.task_definition.arn} {service.deployment}"
-    return uuid.uuid5(uuid.NAMESPACE_URL, key).int % 10**19
-
-
 def deployment_id(service: ServiceSpec) -> str:
-    return f"ecs-svc/{_deployment_number(service)}"
+    """ECS's id of the deployment: `service.deployment` if it is one, or made from what distinguishes it."""
+    if service.deployment.startswith("ecs-svc/"):
+        return service.deployment
+    key = f"{service.arn} {service.task_definition.arn} {service.deployment}"
+    return f"ecs-svc/{uuid.uuid5(uuid.NAMESPACE_URL, key).int % 10**19}"
 
 
 def _seconds(time_ns: int) -> float | None:

@@ -7,11 +7,11 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from trunkline.errors import SimulatorError
 from trunkline.simulator.tasks.container import Container, Program
@@ -26,6 +26,8 @@ from trunkline.simulator.tasks.state import ContainerState, Status, TaskState
 from trunkline.simulator.tasks.stats import Stats
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 ESSENTIAL_EXITED: Final = "Essential container in task exited"
 
@@ -70,6 +72,7 @@ class Task:
         self._world = world
         self._changed = changed
         self._woken = asyncio.Event()
+        self._unwanted = asyncio.Event()
         self._stop_limit_s: float | None = None
         self._containers: dict[str, Container] = {}
         self._credentials: ContainerCredentials | None = None
@@ -83,7 +86,14 @@ class Task:
         self.state.desired = Status.STOPPED
         self.state.stopped_reason, self.state.stop_code = reason, code
         self._stop_limit_s = limit_s
+        self._unwanted.set()
         self._wake()
+
+    def kill(self) -> None:
+        """SIGKILL to everything the task runs, without waiting for any stop timeout."""
+        if self.sandbox:
+            for container in self.state.containers:
+                self.sandbox.kill(container.name)
 
     async def run(self) -> None:
         """The whole life; ends when nothing of the task is left, and never raises."""
@@ -113,10 +123,7 @@ class Task:
         self._changed()
 
     async def _prepare(self, held: AsyncExitStack) -> None:
-        await self._assume_roles()
-        self._become(Status.PENDING)
-        images = await self._pull_images()
-        secrets = await self._read_secrets()
+        images, secrets = await self._while_wanted(self._ask_aws())
         network = await asyncio.to_thread(self._world.hub.attach)
         held.callback(network.close)
         self.state.address, self.state.mac = network.address, network.mac
@@ -132,6 +139,24 @@ class Task:
             program = self._program(each, images[each.name], around, secrets[each.name], outputs[each.name])
             each.created_ns = time.time_ns()
             self._containers[each.name] = Container(each, sandbox, program, self._wake)
+
+    async def _while_wanted(self, work: Coroutine[Any, Any, T]) -> T:
+        """Do what others may take long for, unless the task is stopped meanwhile."""
+        working = asyncio.create_task(work)
+        unwanted = asyncio.create_task(self._unwanted.wait())
+        await asyncio.wait([working, unwanted], return_when=asyncio.FIRST_COMPLETED)
+        for each in (working, unwanted):
+            each.cancel()
+        await asyncio.gather(working, unwanted, return_exceptions=True)
+        if working.cancelled():
+            raise StartError(self.state.stopped_reason)
+        return working.result()
+
+    async def _ask_aws(self) -> tuple[dict[str, Image], dict[str, dict[str, str]]]:
+        """Roles, images and secrets."""
+        await self._assume_roles()
+        self._become(Status.PENDING)
+        return await self._pull_images(), await self._read_secrets()
 
     async def _assume_roles(self) -> None:
         definition = self.state.definition

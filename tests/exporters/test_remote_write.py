@@ -1,0 +1,190 @@
+from __future__ import annotations
+
+import json
+from email.utils import formatdate
+from pathlib import Path
+from time import time
+from typing import Any
+
+import pytest
+
+from trunkline.errors import ConfigError, Hold, Rejected, RetryLater, TooLarge
+from trunkline.exporters.prometheusremotewrite import AwsRemoteWriteConfig, RemoteWriteConfig
+from trunkline.exporters.prometheusremotewrite.config import AuthConfig, AwsAuthConfig, ConversionConfig
+from trunkline.exporters.prometheusremotewrite.delivery import classify, final_labels, outcome
+from trunkline.extensions.health_check import HealthCheckConfig
+from trunkline.model import Family, Kind, Origin, Resource, Series, make_labels
+from trunkline.net.message import Response
+from trunkline.receivers.awsecscontainermetrics import read
+from trunkline.testing import context_for
+
+ECS = Path(__file__).parents[1] / "receivers" / "data"
+URL = "http://127.0.0.1:9/write"
+AMP = "https://aps-workspaces.eu-west-1.amazonaws.com/workspaces/ws-1/api/v1/remote_write"
+
+
+def labels(series: Series, **settings: Any) -> dict[str, str]:
+    return dict(final_labels(series, RemoteWriteConfig(endpoint=URL, **settings)))
+
+
+def scraped(**pairs: str) -> Series:
+    identity = {"aws_ecs_task_id": "t1", "cloud_region": "eu-west-1"}
+    return Series(
+        make_labels({"__name__": "http_requests", **pairs}), Family("http_requests"), Resource({}, identity)
+    )
+
+
+def ecs_series() -> list[tuple[str, Series]]:
+    task = json.loads((ECS / "ecs_fargate_cgroupv2.task_metadata.json").read_text())
+    stats = json.loads((ECS / "ecs_fargate_cgroupv2.task_stats.json").read_text())
+    from trunkline.model import Table
+    from trunkline.receivers.awsecscontainermetrics import EcsColumns
+
+    columns = EcsColumns(Table("task"))
+    columns.batch(list(read(task, stats, Resource())), 0)
+    return [(series.name, series) for series in columns.table.series if series is not None]
+
+
+def test_scraped_names_stay_and_identity_is_added() -> None:
+    assert labels(scraped(code="200")) == {
+        "__name__": "http_requests",
+        "code": "200",
+        "aws_ecs_task_id": "t1",
+        "cloud_region": "eu-west-1",
+    }
+    assert labels(scraped(), identity_labels=False) == {"__name__": "http_requests"}
+    assert labels(scraped(cloud_region="mars"))["cloud_region"] == "mars"
+    assert labels(scraped(), namespace="adot")["__name__"] == "adot_http_requests"
+
+
+def test_external_labels_fill_gaps_and_never_overwrite() -> None:
+    found = labels(
+        scraped(env="prod"), external_labels={"env": "test", "team.name": "core", "cloud_region": "x"}
+    )
+    assert (found["env"], found["team_name"], found["cloud_region"]) == ("prod", "core", "eu-west-1")
+
+
+def test_every_ecs_metric_is_named_as_the_aws_distribution_names_it() -> None:
+    names = json.loads((ECS / "ecs_remote_write_names.json").read_text())
+    known = {one["otlp_name"]: one for one in names["metrics"]}
+    found = ecs_series()
+    assert len({name for name, _ in found}) == 54
+    for name, series in found:
+        assert labels(series)["__name__"] == known[name]["with_suffixes"]
+        assert labels(series, add_metric_suffixes=False)["__name__"] == known[name]["without_suffixes"]
+
+
+def test_resource_attributes_become_labels_when_asked_for() -> None:
+    resource = Resource(
+        {"aws.ecs.task.id": "t1", "service.name": "shop", "service.namespace": "eu", "n": 3, "ok": True}
+    )
+    series = Series((("__name__", "ecs.x"),), Family("ecs.x", origin=Origin.OPENTELEMETRY), resource)
+    assert labels(series) == {"__name__": "ecs_x", "job": "eu/shop"}
+    found = labels(series, resource_to_telemetry_conversion=ConversionConfig(enabled=True))
+    assert (found["aws_ecs_task_id"], found["n"], found["ok"]) == ("t1", "3", "true")
+
+
+def test_monotonic_sums_are_counters() -> None:
+    family = Family("system.processes.created", Kind.COUNTER, origin=Origin.OPENTELEMETRY)
+    series = Series((("__name__", "system.processes.created"),), family, Resource())
+    assert labels(series)["__name__"] == "system_processes_created_total"
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind", "reason", "words"),
+    [
+        (403, '{"message":"Missing Authentication Token"}', Hold, "forbidden", "signature was not accepted"),
+        (
+            403,
+            '{"message":"User: x is not authorized to perform: aps:RemoteWrite"}',
+            Hold,
+            "forbidden",
+            "give it aps:",
+        ),
+        (
+            403,
+            '{"message":"The security token included in the request is expired"}',
+            Hold,
+            "forbidden",
+            "has expired",
+        ),
+        (404, '{"message":"Workspace not found"}', Hold, "not_found", "compare the workspace id, the region"),
+        (413, "too big", TooLarge, "too_large", "answered 413: too big"),
+        (429, '{"message":"Rate exceeded"}', RetryLater, "throttled", "Rate exceeded"),
+        (503, "", RetryLater, "server_error", "answered 503"),
+        (
+            400,
+            "per-user series limit of 10000000 exceeded, Capacity from",
+            RetryLater,
+            "series_limit",
+            "Capacity",
+        ),
+        (400, "duplicate sample for timestamp", Rejected, "duplicate_timestamp", "duplicate"),
+        (400, "series has too many labels", Rejected, "labels", "too many labels"),
+        (302, "moved", Rejected, "bad_request", "answered 302"),
+    ],
+)
+def test_an_answer_says_what_happens_next(
+    status: int, body: str, kind: type, reason: str, words: str
+) -> None:
+    problem = outcome(Response(status, "Reason", {}, body.encode()), AMP)
+    assert type(problem) is kind
+    assert isinstance(problem, Hold | RetryLater | Rejected | TooLarge)
+    assert problem.reason == reason
+    assert words in str(problem)
+    assert str(problem).startswith(f"{AMP} answered {status}")
+
+
+def test_success_is_no_problem() -> None:
+    assert outcome(Response(200, "OK", {}, b""), AMP) is None
+    assert outcome(Response(204, "No Content", {}, b""), AMP) is None
+
+
+def test_the_wish_for_a_pause_is_read_in_both_forms() -> None:
+    def wish(value: str) -> float | None:
+        problem = outcome(Response(429, "", {"retry-after": value}, b""), AMP)
+        assert isinstance(problem, RetryLater)
+        return problem.after_s
+
+    assert wish("7") == 7
+    assert wish(formatdate(time() + 30, usegmt=True)) == pytest.approx(30, abs=2)
+    assert wish(formatdate(time() - 30, usegmt=True)) == 0
+    assert wish("soon") is None
+
+
+def test_refusals_are_counted_by_reason() -> None:
+    assert classify("out of order sample") == "out_of_order"
+    assert classify("samples with different value but same timestamp") == "duplicate_timestamp"
+    assert classify("sample too old") == "too_old"
+    assert classify("who knows") == "bad_request"
+
+
+def test_what_is_wrong_with_the_settings_is_named() -> None:
+    def problems(config: RemoteWriteConfig) -> list[str]:
+        return [f"{path}: {message}" for path, message in config.check()]
+
+    assert problems(RemoteWriteConfig(endpoint="nowhere"))[0].startswith(
+        "endpoint: invalid endpoint 'nowhere'"
+    )
+    assert problems(RemoteWriteConfig(endpoint=URL, compression="gzip")) == [
+        "compression: compression type must be snappy"
+    ]
+    [empty] = problems(RemoteWriteConfig(endpoint=URL, external_labels={"a": ""}))
+    assert "contains an empty key or value" in empty
+    [region] = problems(AwsRemoteWriteConfig(endpoint=URL))
+    assert region.startswith("aws_auth::region: invalid endpoint")
+    assert problems(AwsRemoteWriteConfig(endpoint=AMP)) == []
+    assert problems(AwsRemoteWriteConfig(endpoint=URL, aws_auth=AwsAuthConfig(region="eu-west-1"))) == []
+    [role] = problems(AwsRemoteWriteConfig(endpoint=AMP, aws_auth=AwsAuthConfig(role_arn="Central")))
+    assert role.startswith("aws_auth::role_arn: 'Central' is not a role's ARN")
+
+
+def test_an_authenticator_must_run_and_must_sign() -> None:
+    config = RemoteWriteConfig(endpoint=URL, auth=AuthConfig(authenticator="sigv4auth"))
+    with pytest.raises(
+        ConfigError, match='failed to resolve authenticator "sigv4auth": authenticator not found'
+    ):
+        config.build(context_for("prometheusremotewrite"))
+    health = HealthCheckConfig().build(context_for("health_check"))
+    with pytest.raises(ConfigError, match="extension sigv4auth signs no requests"):
+        config.build(context_for("prometheusremotewrite", extensions={"sigv4auth": health}))
