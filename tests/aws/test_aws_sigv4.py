@@ -6,7 +6,7 @@ import botocore.auth
 import botocore.credentials
 import pytest
 from botocore.awsrequest import AWSRequest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trunkline.aws import sigv4
@@ -105,6 +105,7 @@ names = st.sampled_from(
 )
 
 
+@settings(deadline=None)
 @given(
     st.sampled_from(["GET", "POST", "PUT", "DELETE"]),
     st.sampled_from(["http", "https"]),

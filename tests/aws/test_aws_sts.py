@@ -173,8 +173,8 @@ async def test_answers_that_are_not_of_sts() -> None:
 async def test_no_answer_says_what_way_is_missing() -> None:
     environment = {"AWS_ENDPOINT_URL_STS": "http://127.0.0.1:1"}
     async with closing(Client()) as client:
+        nonsense = Sts(client, region="eu-west-1", environment={"AWS_ENDPOINT_URL": "sts"})
         with pytest.raises(CredentialsError, match="must start with http"):
-            nonsense = Sts(client, region="eu-west-1", environment={"AWS_ENDPOINT_URL": "sts"})
             await nonsense.assume_role(CALLER, ROLE, session_name="s")
         sts = Sts(client, region="eu-west-1", environment=environment)
         with pytest.raises(

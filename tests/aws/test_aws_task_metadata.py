@@ -3,7 +3,7 @@ import string
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.aws.pretend import Answer, closing, pretend_aws
 from tests.net.loopback import hanging, raw_server
@@ -82,6 +82,7 @@ def test_what_is_missing_or_of_another_type_is_left_out() -> None:
 ids = st.text(string.hexdigits, min_size=1, max_size=32)
 
 
+@settings(deadline=None)
 @given(ids, ids, st.booleans())
 def test_two_tasks_never_share_an_identity(one: str, other: str, old: bool) -> None:
     def identity(task_id: str) -> object:

@@ -5,38 +5,21 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 from trunkline.collector.queue import MemoryQueue
-from trunkline.collector.sender import Backoff, Sender
-from trunkline.component.contract import Encoder, Fragment, Limits
+from trunkline.collector.sender import Sender
+from trunkline.component.contract import Backoff, Encoder, Fragment, Limits
 from trunkline.component.metrics import SelfMetrics
 from trunkline.errors import DeliveryError, Hold, Rejected, RetryLater, TooLarge
 from trunkline.model import Table
+from trunkline.testing import VirtualClock
 
-NOW = 1_000_000.0
-
-
-class VirtualClock:
-    """Time that passes only when somebody sleeps."""
-
-    def __init__(self) -> None:
-        self.now = NOW
-        self.slept: list[float] = []
-
-    def time(self) -> float:
-        return self.now
-
-    def monotonic(self) -> float:
-        return self.now
-
-    async def sleep(self, seconds: float) -> None:
-        self.slept.append(seconds)
-        self.now += seconds
-        await asyncio.sleep(0)
+NOW = VirtualClock().now_s
 
 
 class Receiver:
     """Takes requests as a list of lane numbers; `answer` says what is wrong with one, if anything."""
 
     destination = "test"
+    backoff = Backoff()
 
     def __init__(
         self, answer: Callable[[list[int]], DeliveryError | None], limits: Limits | None = None

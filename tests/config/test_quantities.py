@@ -105,8 +105,8 @@ def test_formats() -> None:
     assert [format_go_duration(s) for s in (0, 15, 5400, 1.5, 0.05, 3e-6, 1e-9, -90, 3661.25)] == [
         "0s", "15s", "1h30m", "1.5s", "50ms", "3µs", "1ns", "-1m30s", "1h1m1.25s",
     ]  # fmt: skip
-    assert [format_prometheus_duration(s) for s in (0, 90, 129_600, 604_800, 31_536_000, 0.5)] == [
-        "0s", "1m30s", "1d12h", "1w", "1y", "500ms",
+    assert [format_prometheus_duration(s) for s in (0, 90, 129_600, 604_800, 31_536_000, 691_200, 0.5)] == [
+        "0s", "1m30s", "1d12h", "1w", "1y", "8d", "500ms",
     ]  # fmt: skip
     assert [format_size(n) for n in (0, 1, 1024, 1500, 64 * 2**20, 2**60, 2**70)] == [
         "0B", "1B", "1KiB", "1500B", "64MiB", "1EiB", "1024EiB",

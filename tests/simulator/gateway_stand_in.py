@@ -252,9 +252,9 @@ class _Signer(SigV4Auth):
     def add_auth(self, request: AWSRequest) -> None:
         moment = datetime.now(UTC) + timedelta(seconds=self._skew_s)
         request.context["timestamp"] = moment.strftime("%Y%m%dT%H%M%SZ")
-        self._modify_request_before_signing(request)
+        self._modify_request_before_signing(request)  # type: ignore[attr-defined]
         to_sign = self.string_to_sign(request, self.canonical_request(request))
-        self._inject_signature_to_request(request, self.signature(to_sign, request))
+        self._inject_signature_to_request(request, self.signature(to_sign, request))  # type: ignore[attr-defined]
 
 
 def make_certificate(folder: Path) -> tuple[Path, Path]:

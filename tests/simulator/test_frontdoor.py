@@ -812,5 +812,7 @@ def test_the_gateway_can_verify_signatures_itself(live: Live) -> None:
     version = post(live, "/version")["version"]
     live.role(MONITORING, "Newer")
     assert post(live, "/version")["version"] > version
+    version = live.door.roles.version
     live.door.sessions.expire(session["AccessKeyId"])
     assert post(live, "/session", asked)["error_type"] == "ExpiredTokenException"
+    assert post(live, "/version")["version"] > version

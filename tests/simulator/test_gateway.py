@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from array import array
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
@@ -41,6 +42,8 @@ from trunkline.errors import SimulatorError
 from trunkline.simulator.gateway.process import Gateway
 from trunkline.simulator.gateway.settings import Fault, Limits, Workspace
 from trunkline.simulator.prometheus import PrometheusServer
+from trunkline.wire.remote_write import encode_labels
+from trunkline.wire.template import Template, join
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -384,6 +387,44 @@ async def test_rates(stage: Stage) -> None:
         "ingestion rate limit (1) exceeded while adding 3 samples and 0 metadata",
     )
     assert await caller.value("fast") == []
+
+
+async def test_a_query_ends_in_time(stage: Stage) -> None:
+    caller = await stage.caller(max_query_s=0.001)
+    answer = await caller.send("GET", "query?query=1")
+    assert (answer.status, answer.json["errorType"]) == (422, "timeout")
+
+
+async def test_many_large_bodies_at_once(stage: Stage) -> None:
+    caller = await stage.caller()
+    bodies = [secrets.token_bytes(950_000) for _ in range(40)]
+    answers = await asyncio.gather(
+        *(caller.send("POST", "remote_write", body, WRITE_HEADERS) for body in bodies),
+    )
+    assert {answer.status for answer in answers} == {400}
+    assert _peak_bytes(stage.gateway.pid) < 110_000_000
+
+
+def _peak_bytes(pid: int | None) -> int:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+
+
+async def test_the_bytes_of_the_writer(stage: Stage) -> None:
+    caller = await stage.caller()
+    template = Template([encode_labels(named("written", number=str(number))) for number in range(300)])
+    values = array("d", (float(number) for number in range(300)))
+    late = array("q", range(now_ms() - 30_000, now_ms() - 29_700))
+
+    async def send(fragment: bytes) -> None:
+        body = join([(fragment, template.raw_bytes)])
+        assert (await caller.send("POST", "remote_write", body, WRITE_HEADERS)).status == 200
+
+    await send(template.fill(values, range(300), now_ms()))
+    await send(template.fill_each(values, range(300), late))
+    assert await caller.value("sum(written)") == [sum(values)]
+    assert await caller.value("sum(count_over_time(written[5m]))") == [600.0]
+    assert (await stage.workspace_stats(caller))["active_series"] == 300
 
 
 async def test_faults(stage: Stage) -> None:

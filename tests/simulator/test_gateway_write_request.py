@@ -5,11 +5,12 @@ from __future__ import annotations
 import struct
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.simulator.gateway_stand_in import block, metadata, named, series, varint
 
 from trunkline.errors import WireError
+from trunkline.model import Kind
 from trunkline.simulator.gateway.write_request import (
     Metadata,
     decode,
@@ -18,11 +19,13 @@ from trunkline.simulator.gateway.write_request import (
     encode_varint,
     key_of,
 )
+from trunkline.wire import remote_write
 
 PAIRS = st.lists(st.tuples(st.text(max_size=5), st.text(max_size=20)), max_size=6)
 SAMPLES = st.lists(st.tuples(st.floats(), st.integers(-(1 << 63), (1 << 63) - 1)), max_size=4)
 
 
+@settings(deadline=None, max_examples=60)
 @given(st.lists(st.tuples(PAIRS, SAMPLES), max_size=4))
 def test_round_trip(content: list[tuple[list[tuple[str, str]], list[tuple[float, int]]]]) -> None:
     raw = b"".join(series(labels, samples) for labels, samples in content)
@@ -34,6 +37,7 @@ def test_round_trip(content: list[tuple[list[tuple[str, str]], list[tuple[float,
         assert item.with_samples(item.samples) == item.raw[item.span[0] : item.span[1]]
 
 
+@settings(deadline=None, max_examples=60)
 @given(st.binary(max_size=60), st.integers(0, 200), st.integers(0, 255))
 def test_damage_is_told_or_harmless(noise: bytes, at: int, byte: int) -> None:
     good = series(named("a", x="1"), [(1.0, 5)]) + metadata("a", 1, "Text.")
@@ -45,6 +49,24 @@ def test_damage_is_told_or_harmless(noise: bytes, at: int, byte: int) -> None:
                 decode_labels(item.labels)
         except WireError:
             pass
+
+
+@settings(deadline=None, max_examples=60)
+@given(PAIRS, SAMPLES)
+def test_reads_what_the_writer_writes(
+    labels: list[tuple[str, str]], samples: list[tuple[float, int]]
+) -> None:
+    described = remote_write.FamilyMetadata("a", Kind.COUNTER, "Counts.", "seconds")
+    raw = remote_write.encode_write_request(
+        [remote_write.encode_series(remote_write.encode_labels(labels), samples)],
+        [remote_write.encode_metadata(described)],
+    )
+    found, known = decode(raw)
+    assert decode_labels(found[0].labels) == labels
+    if all(name and value for name, value in labels):
+        assert encode_labels(labels) == remote_write.encode_labels(labels)
+    assert [sample.timestamp_ms for sample in found[0].samples] == [stamp for _, stamp in samples]
+    assert known == [Metadata("a", "counter", "Counts.", "seconds")]
 
 
 def test_defaults_are_left_out() -> None:
@@ -67,6 +89,7 @@ def test_unknown_fields_are_skipped() -> None:
     assert known == [Metadata("a", "stateset", "States.", "")]
 
 
+@settings(deadline=None, max_examples=60)
 @given(st.integers(0, (1 << 64) - 1))
 def test_varints(number: int) -> None:
     assert encode_varint(number) == varint(number)

@@ -7,9 +7,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -106,7 +107,7 @@ def start(tmp_path: Path) -> Iterator[Callable[[str, str], subprocess.Popen[byte
 
 
 def links() -> set[str]:
-    return set(os.listdir("/sys/class/net"))
+    return {each.name for each in Path("/sys/class/net").iterdir()}
 
 
 def namespaces_of_processes() -> set[str]:
@@ -114,7 +115,7 @@ def namespaces_of_processes() -> set[str]:
     for entry in Path("/proc").iterdir():
         for kind in ("net", "pid", "mnt"):
             with suppress(OSError):
-                found.add(os.readlink(entry / "ns" / kind))
+                found.add(str((entry / "ns" / kind).readlink()))
     return found
 
 
@@ -128,6 +129,11 @@ def traces(folder: Path) -> list[str]:
             ):
                 found.append(f"{process.pid} {' '.join(process.cmdline())[:60]}")
     return found
+
+
+def listening(owners: Sequence[Any]) -> set[int]:
+    connections = [each for owner in owners for each in owner.net_connections()]
+    return {each.laddr.port for each in connections if each.status == psutil.CONN_LISTEN}
 
 
 def until(met: Callable[[], bool], within_s: float = 5) -> bool:
@@ -169,12 +175,7 @@ def test_nothing_is_left(
     # Per task process 1, the program, and the one that left it.
     assert len(descendants) == 9
     assert len([*(tmp_path / "tasks").iterdir()]) == 3
-    ports = {
-        each.laddr.port
-        for process in descendants
-        for each in process.net_connections()
-        if each.status == psutil.CONN_LISTEN
-    }
+    ports = listening(descendants)
     ending(supervisor)
 
     assert until(lambda: not any(process.is_running() for process in descendants))
@@ -184,9 +185,7 @@ def test_nothing_is_left(
     assert until(lambda: namespaces_of_processes() <= namespaces_before)
     if mode == "ports":
         assert len(ports) == 3
-        assert not ports & {
-            each.laddr.port for each in psutil.net_connections() if each.status == psutil.CONN_LISTEN
-        }
+        assert not ports & listening([psutil])
 
 
 @pytest.mark.parametrize("mode", MODES)

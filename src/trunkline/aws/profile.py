@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
@@ -198,6 +197,8 @@ class ProfileProvider:
 
     async def _process(self, name: str, command: str) -> Credentials:
         """What the command of `credential_process` prints."""
+        import shlex  # noqa: PLC0415 (only where a profile has such a command)
+
         source = f"the credential_process of profile {name}"
         try:
             process = await asyncio.create_subprocess_exec(

@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import urlencode
-from xml.parsers import expat
 
 from trunkline.aws import sigv4
 from trunkline.aws.keys import Credentials
@@ -61,6 +60,8 @@ def _leaves(document: bytes) -> dict[str, str]:
 
     Raises ValueError when it is no XML or brings a document type of its own.
     """
+    from xml.parsers import expat  # noqa: PLC0415 (only where STS is asked)
+
     found: dict[str, str] = {}
     texts: list[str] = []
 

@@ -8,7 +8,6 @@ import random
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Final, Self
 
 from trunkline.collector.queue import Chunk, MemoryQueue, Queue
@@ -28,21 +27,6 @@ HOLD_S: Final = 15.0
 ALREADY_THERE: Final = frozenset({"duplicate_timestamp", "out_of_order"})
 
 
-@dataclass(frozen=True, slots=True)
-class Backoff:
-    """Growing pauses with a share of chance. Durations in seconds."""
-
-    initial_s: float = 0.5
-    multiplier: float = 2.0
-    max_s: float = 30.0
-    randomization: float = 0.5
-
-    def pause_s(self, failures: int, chance: float) -> float:
-        """The pause after the `failures`-th failure in a row; `chance` is from 0 to 1."""
-        pause_s = min(self.initial_s * self.multiplier ** min(failures - 1, 32), self.max_s)
-        return pause_s * (1 + self.randomization * (2 * chance - 1))
-
-
 class Sender:
     """Owns the queue of one exporter while entered. `keep` never waits; delivering goes on in the background."""
 
@@ -53,7 +37,6 @@ class Sender:
         open_queue: Callable[[], Queue],
         metrics: SelfMetrics,
         clock: Clock,
-        backoff: Backoff = Backoff(),
         chance: Callable[[], float] = random.random,
     ) -> None:
         self._name = name
@@ -63,7 +46,7 @@ class Sender:
         self._task: asyncio.Task[None] | None = None
         self._metrics = metrics
         self._clock = clock
-        self._backoff = backoff
+        self._backoff = delivery.backoff
         self._chance = chance
         self._wake = asyncio.Event()
         self._hurry = asyncio.Event()
@@ -108,12 +91,19 @@ class Sender:
     async def _run(self) -> None:
         async with self._delivery.session():
             while True:
-                chunk = self._queue.peek(self._delivery.limits)
-                if chunk is None:
-                    await self._wait_for_samples()
-                else:
-                    await self._settle(chunk)
-                    self._queue.acknowledge(chunk)
+                try:
+                    await self._deliver_next()
+                except Exception:
+                    log.exception("%s: delivering failed in a way nobody foresaw; going on", self._name)
+                    await self._pause(HOLD_S)
+
+    async def _deliver_next(self) -> None:
+        chunk = self._queue.peek(self._delivery.limits)
+        if chunk is None:
+            await self._wait_for_samples()
+        else:
+            await self._settle(chunk)
+            self._queue.acknowledge(chunk)
 
     async def _wait_for_samples(self) -> None:
         self._settled.set()

@@ -156,6 +156,21 @@ class Limits:
     max_age_s: float = 3600.0
 
 
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """Growing pauses with a share of chance. Durations in seconds."""
+
+    initial_s: float = 0.5
+    multiplier: float = 2.0
+    max_s: float = 30.0
+    randomization: float = 0.5
+
+    def pause_s(self, failures: int, chance: float) -> float:
+        """The pause after the `failures`-th failure in a row; `chance` is from 0 to 1."""
+        pause_s = min(self.initial_s * self.multiplier ** min(failures - 1, 32), self.max_s)
+        return pause_s * (1 + self.randomization * (2 * chance - 1))
+
+
 @runtime_checkable
 class Delivery(Protocol):
     """What a network exporter gives to the host.
@@ -169,6 +184,9 @@ class Delivery(Protocol):
 
     @property
     def limits(self) -> Limits: ...
+
+    @property
+    def backoff(self) -> Backoff: ...
 
     def encoder(self, table: Table) -> Encoder: ...
 

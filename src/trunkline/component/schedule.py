@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final, Protocol
+
+log = logging.getLogger(__name__)
 
 TIMESTAMP_TOLERANCE_S: Final = 0.002
 """A tick at most this late (and at most 1 % of the interval) counts as on time, as in Prometheus."""
@@ -61,3 +64,14 @@ async def ticks(
         await clock.sleep(due - now)
         late_s = clock.time() - due
         yield due if abs(late_s) <= tolerance_s else clock.time()
+
+
+async def collect_at(
+    due: AsyncIterator[float], collect: Callable[[float], Awaitable[None]], name: str
+) -> None:
+    """Call `collect` with the timestamp of every tick until cancelled; whatever it raises is logged, not passed on."""
+    async for timestamp_s in due:
+        try:
+            await collect(timestamp_s)
+        except Exception:
+            log.exception("collecting from %s failed in a way nobody foresaw; going on", name)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from trunkline.component.schedule import Clock, SystemClock, phase_of, ticks
+from trunkline.component.schedule import Clock, SystemClock, collect_at, phase_of, ticks
 from trunkline.component.settings import setting
 from trunkline.errors import ConfigError, FetchError, Problem
 from trunkline.model import STALE, AttributeValue, Batch, Family, Kind, Origin, Resource, Series, Table
@@ -145,8 +145,8 @@ class EcsReceiver:
     async def run(self) -> None:
         try:
             phase_s = phase_of(str(self._identity.attributes), self._interval_s)
-            async for timestamp_s in ticks(self._interval_s, phase_s, self._clock, at_once=True):
-                await self._collect(timestamp_s)
+            due = ticks(self._interval_s, phase_s, self._clock, at_once=True)
+            await collect_at(due, self._collect, self._id)
         finally:
             self._inlet.close()
             await self._client.aclose()

@@ -38,8 +38,8 @@ def parse_value(text: bytes) -> float:
 
 def parse_milliseconds(text: bytes) -> int:
     """A timestamp of text format 0.0.4: digits only, milliseconds since the epoch. Raises ValueError."""
-    if text.isdigit() and len(text) <= 19:
-        milliseconds = int(text)
+    if text.isdigit() and (len(text) <= 19 or len(text.lstrip(b"0")) <= 19):
+        milliseconds = int(text.lstrip(b"0") or b"0")
         if milliseconds <= _INT64_MAX:
             return milliseconds
     raise ValueError(f"the timestamp {_shown(text)} is not a number of milliseconds")

@@ -32,7 +32,7 @@ class AuthConfig:
 class TlsConfig:
     """How the receiver's certificate is checked and ours presented."""
 
-    insecure: bool = setting(default=False, doc="Without effect: the URL's scheme decides.")
+    insecure: bool = setting(default=False, doc="Plain HTTP.", ignored="the URL's scheme decides")
     insecure_skip_verify: bool = setting(default=False, doc="Whether any certificate is taken.")
     ca_file: str | None = setting(
         default=None, doc="PEM file of the authorities trusted, instead of the system's."
@@ -48,13 +48,15 @@ class TlsConfig:
 class RetryConfig:
     """How long to wait between tries. Nothing is dropped when retrying takes long: it waits in the queue."""
 
-    enabled: bool = setting(default=True, doc="Accepted; samples in the queue are always retried.")
+    enabled: bool = setting(default=True, doc="Whether to retry.", ignored="what is queued is always retried")
     initial_interval: Duration = setting(default=0.05, doc="First pause.")
     randomization_factor: float = setting(default=0.5, doc="Share of a pause that is left to chance.")
     multiplier: float = setting(default=1.5, doc="How much longer each pause is than the one before.")
     max_interval: Duration = setting(default=30.0, doc="Longest pause.")
     max_elapsed_time: Duration = setting(
-        default=300.0, doc="Accepted; the age limit of the queue decides instead."
+        default=300.0,
+        doc="When to give up.",
+        ignored="samples are kept until they are too old for the receiver",
     )
 
 
@@ -62,9 +64,13 @@ class RetryConfig:
 class QueueConfig:
     """Upstream's queue in memory; here every sample is written to disk before it is sent."""
 
-    enabled: bool = setting(default=True, doc="Accepted; the queue is always on.")
-    queue_size: int = setting(default=10000, doc="Accepted; the queue is bounded by bytes and age instead.")
-    num_consumers: int = setting(default=5, doc="Accepted; requests are sent one after the other.")
+    enabled: bool = setting(default=True, doc="Whether to queue.", ignored="the queue is always on")
+    queue_size: int = setting(
+        default=10000, doc="Batches kept.", ignored="the queue is bounded by bytes and age"
+    )
+    num_consumers: int = setting(
+        default=5, doc="Requests at a time.", ignored="they are sent one after the other"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +85,7 @@ class TargetInfoConfig:
     """Whether `target_info` series are made."""
 
     enabled: bool = setting(
-        default=True, doc="Accepted; scraped series are sent as scraped, without target_info."
+        default=True, doc="Whether target_info is sent.", ignored="scraped series are sent as scraped"
     )
 
 
@@ -98,7 +104,7 @@ class RemoteWriteConfig:
     tls: TlsConfig = setting(default_factory=TlsConfig, doc="TLS settings.")
     compression: str = setting(default="", doc="Only `snappy`, which is also the default.")
     retry_on_failure: RetryConfig = setting(default_factory=RetryConfig, doc="Pauses between tries.")
-    remote_write_queue: QueueConfig = setting(default_factory=QueueConfig, doc="Accepted for compatibility.")
+    remote_write_queue: QueueConfig = setting(default_factory=QueueConfig, doc="Upstream's queue in memory.")
     max_batch_size_bytes: int = setting(default=3_000_000, doc="Largest request, before compression.")
     add_metric_suffixes: bool = setting(
         default=True, doc="Whether OpenTelemetry names get unit and type suffixes."
@@ -106,10 +112,10 @@ class RemoteWriteConfig:
     resource_to_telemetry_conversion: ConversionConfig = setting(
         default_factory=ConversionConfig, doc="Resource attributes as labels."
     )
-    target_info: TargetInfoConfig = setting(
-        default_factory=TargetInfoConfig, doc="Accepted for compatibility."
+    target_info: TargetInfoConfig = setting(default_factory=TargetInfoConfig, doc="Upstream's extra series.")
+    disable_scope_info: bool = setting(
+        default=False, doc="Whether scope labels are left out.", ignored="they are never added"
     )
-    disable_scope_info: bool = setting(default=False, doc="Accepted; scope labels are never added.")
     identity_labels: bool = setting(
         default=True,
         doc="Whether series carry the account, region, cluster, service and task they come from.",

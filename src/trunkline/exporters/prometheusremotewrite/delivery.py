@@ -12,7 +12,7 @@ from time import time
 from typing import TYPE_CHECKING, Final
 
 from trunkline import __version__
-from trunkline.component.contract import Authenticator, Context, Encoder, Fragment, Limits
+from trunkline.component.contract import Authenticator, Backoff, Context, Encoder, Fragment, Limits
 from trunkline.errors import CredentialsError, DeliveryError, FetchError, Hold, Rejected, RetryLater, TooLarge
 from trunkline.exporters.prometheusremotewrite.encoder import SourceEncoder
 from trunkline.model import AttributeValue, Labels, Origin, Series, Table, make_labels
@@ -41,6 +41,10 @@ class RemoteWrite:
     ) -> None:
         self.destination = config.endpoint
         self.limits = Limits(max_raw_bytes=config.max_batch_size_bytes or Limits().max_raw_bytes)
+        retry = config.retry_on_failure
+        self.backoff = Backoff(
+            retry.initial_interval, retry.multiplier, retry.max_interval, retry.randomization_factor
+        )
         self._name = str(context.id)
         self._metrics = context.metrics
         self._config = config

@@ -7,7 +7,7 @@ import logging
 from array import array
 from typing import TYPE_CHECKING, Final
 
-from trunkline.component.schedule import Clock, SystemClock, phase_of, ticks
+from trunkline.component.schedule import Clock, SystemClock, collect_at, phase_of, ticks
 from trunkline.errors import ExpositionError, FetchError
 from trunkline.model import STALE, Batch, Family, Kind, Labels, Resource, Series, Table, make_labels
 from trunkline.net.message import Request
@@ -76,7 +76,8 @@ class TargetLoop:
         self._clock = clock
         self._metrics = context.metrics
         self._receiver = str(context.id)
-        self._columns = TargetColumns(target, context.identity if target.local else Resource())
+        identity = context.identity.identity if target.local else {}
+        self._columns = TargetColumns(target, Resource(target.attributes, identity))
         self._inlet = downstream.open(self._columns.table)
         self._request = Request("GET", target.url, _headers(target))
         self._failing = False
@@ -84,9 +85,8 @@ class TargetLoop:
 
     async def run(self) -> None:
         phase_s = phase_of(self.target.key, self.target.interval_s)
-        async for timestamp_s in ticks(self.target.interval_s, phase_s, self._clock):
-            async with self._busy:
-                await self._scrape(timestamp_s, self.target.timeout_s)
+        due = ticks(self.target.interval_s, phase_s, self._clock)
+        await collect_at(due, self._scrape, self.target.url)
 
     async def last_scrape(self) -> None:
         """A scrape beside the rhythm; one that fails says nothing, as the target may have stopped first."""
@@ -101,14 +101,15 @@ class TargetLoop:
     def close(self) -> None:
         self._inlet.close()
 
-    async def _scrape(self, timestamp_s: float, timeout_s: float) -> None:
-        started = self._clock.monotonic()
-        try:
-            response = await self._fetch(timeout_s)
-        except FetchError as error:
-            self._give_up(str(error), timestamp_s, started)
-        else:
-            self._take(response, timestamp_s, started)
+    async def _scrape(self, timestamp_s: float) -> None:
+        async with self._busy:
+            started = self._clock.monotonic()
+            try:
+                response = await self._fetch(self.target.timeout_s)
+            except FetchError as error:
+                self._give_up(str(error), timestamp_s, started)
+            else:
+                self._take(response, timestamp_s, started)
 
     async def _fetch(self, timeout_s: float) -> Response:
         response = await self._client.exchange(

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
-from trunkline.model import Labels, make_labels
+from trunkline.model import AttributeValue, Labels, make_labels
 from trunkline.receivers.prometheus.config import PrometheusFile, ScrapeConfig
 
 
@@ -36,6 +36,18 @@ class Target:
     def local(self) -> bool:
         """Whether the target runs on this host or in this task."""
         return is_local(_host(self.address))
+
+    @property
+    def attributes(self) -> Mapping[str, AttributeValue]:
+        """The resource attributes OpenTelemetry gives a target (components.md 5.10)."""
+        host, _, port = self.address.rpartition(":")
+        attributes: dict[str, AttributeValue] = {
+            "service.name": self.labels.get("job", ""),
+            "service.instance.id": self.labels.get("instance", ""),
+            "server.port": port,
+            "url.scheme": self.url.partition(":")[0],
+        }
+        return attributes if self.local else {**attributes, "server.address": host}
 
 
 DEFAULT_BODY_BYTES = 256 * 1024 * 1024

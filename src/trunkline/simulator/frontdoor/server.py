@@ -69,12 +69,12 @@ class FrontDoor:
         organization: str = "o-trunkline",
         clock: Clock = time.time,
     ) -> None:
-        self.sessions = Sessions(clock)
         self.faults = Faults()
         self.calls: Counter[tuple[str, str, str]] = Counter()
         """How often (account, service, operation) was called, refusals of authenticated callers included."""
         self.backend = Backend(emulator_socket)
         self.roles = Roles(self.backend)
+        self.sessions = Sessions(clock, ended=self.roles.changed)
         self.authority = Authority(self.roles, clock, organization)
         self.handlers: dict[str, Handler] = {
             "sts": Sts(self.authority, self.sessions).handle,

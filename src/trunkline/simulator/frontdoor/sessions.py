@@ -79,11 +79,13 @@ class Sessions:
     """The store of all access keys.
 
     `longest_s`, when set, cuts every session made from then on to that many seconds: AWS has no session under
-    900 s, and a test of renewal cannot wait for that.
+    900 s, and a test of renewal cannot wait for that. `ended` is called when a session is ended before its
+    time, as what others remember of it is wrong then.
     """
 
-    def __init__(self, clock: Clock = time.time) -> None:
+    def __init__(self, clock: Clock = time.time, ended: Callable[[], None] = lambda: None) -> None:
         self.clock = clock
+        self._ended = ended
         self.longest_s: float | None = None
         self._keys: dict[str, Key[Identity]] = {}
 
@@ -138,6 +140,7 @@ class Sessions:
         key = self._keys.get(access_key_id)
         if key is not None and key.expires_at is not None:
             self._keys[access_key_id] = replace(key, expires_at=min(key.expires_at, self.clock()))
+            self._ended()
 
     def expire_all(self) -> None:
         """End every session now."""

@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import json
 import logging
+import os
 import signal
 import socket
 import ssl
@@ -75,6 +76,8 @@ def main(arguments: list[str] | None = None) -> int:
     except (OSError, ValueError, SimulatorError) as error:
         sys.stderr.write(f"{path}: {error}\n")
         return 2
+    # The control socket is for the user who runs the simulator alone.
+    os.umask(0o077)
     asyncio.run(serve(settings))
     return 0
 

@@ -40,7 +40,6 @@ _HOST = re.compile(
 _LABEL_VALUES = re.compile(r"label/[^/]+/values")
 
 _READ_TIMEOUT_S = 30.0
-_QUERY_TIMEOUT_S = 60.0
 _BODIES_BYTES = 16 * 1024 * 1024
 """How much of all bodies may be in memory at the same time; further requests wait."""
 _QUERY_RESULT_BYTES = 16 * 1024 * 1024
@@ -295,7 +294,7 @@ class DataPlane:
         headers = {"Accept-Encoding": "identity"}
         if content_type := request.headers.get("Content-Type"):
             headers["Content-Type"] = content_type
-        timeout = aiohttp.ClientTimeout(total=_QUERY_TIMEOUT_S)
+        timeout = aiohttp.ClientTimeout(total=served.workspace.limits.max_query_s)
         try:
             async with self._client().request(
                 request.method,

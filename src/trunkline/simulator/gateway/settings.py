@@ -41,6 +41,7 @@ class Limits:
     """No published figure: one second's worth."""
     writes_per_s: float = 3000.0
     queries_per_s: float = 300.0
+    max_query_s: float = 60.0
     lookups_per_s: float = 10.0
     """Series, labels and metadata together."""
     max_metadata_names: int = 20_000
