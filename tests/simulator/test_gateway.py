@@ -390,8 +390,11 @@ async def test_rates(stage: Stage) -> None:
 
 
 async def test_a_query_ends_in_time(stage: Stage) -> None:
-    caller = await stage.caller(max_query_s=0.001)
-    answer = await caller.send("GET", "query?query=1")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        workspace = Workspace("ws-silent", OWNER, REGION, url, Limits(max_query_s=0.2))
+        await stage.gateway.register_workspace(workspace)
+        answer = await Caller(stage.owner, "ws-silent", stage.gateway.plain_port).send("GET", "query?query=1")
     assert (answer.status, answer.json["errorType"]) == (422, "timeout")
 
 

@@ -249,6 +249,8 @@ def open_or_remember(folder: Path) -> Queue:
 
 def _serve_at(address: str, routes: Mapping[str, Handler]) -> AbstractAsyncContextManager[Server]:
     host, _, port = address.rpartition(":")
+    if host == "localhost":  # one address, whatever the name means here
+        host = "127.0.0.1"
     if not port.isdecimal():
         raise UsageError(f"{address!r} is not host:port, such as 127.0.0.1:8888")
     return serve(host.strip("[]") or "0.0.0.0", int(port), routes)  # noqa: S104 (what `:8888` asks for)

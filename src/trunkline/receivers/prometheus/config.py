@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from trunkline.component.settings import setting
+from trunkline.component.settings import Text, setting
 from trunkline.quantities import PrometheusDuration, Size
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ class StaticConfig:
     """A fixed list of targets that share labels."""
 
     targets: list[str] = setting(default_factory=list, doc="`host:port` of each target.")
-    labels: dict[str, str] = setting(
+    labels: dict[str, Text] = setting(
         default_factory=dict, doc="Labels put on everything these targets expose."
     )
 
@@ -29,7 +29,7 @@ class GlobalConfig:
 
     scrape_interval: PrometheusDuration = setting(default=60.0, doc="How often targets are scraped.")
     scrape_timeout: PrometheusDuration = setting(default=10.0, doc="How long one scrape may take.")
-    external_labels: dict[str, str] = setting(
+    external_labels: dict[str, Text] = setting(
         default_factory=dict, doc="Labels put on every sample, over labels of the same name."
     )
 
@@ -38,7 +38,7 @@ class GlobalConfig:
 class ScrapeConfig:
     """One job: how a group of targets is scraped."""
 
-    job_name: str = setting(doc="The value of the label `job`; unique.")
+    job_name: Text = setting(doc="The value of the label `job`; unique.")
     scrape_interval: PrometheusDuration | None = setting(
         default=None, doc="How often; else the global interval."
     )
@@ -47,7 +47,7 @@ class ScrapeConfig:
     )
     metrics_path: str = setting(default="/metrics", doc="Path of the metrics on each target.")
     scheme: Literal["http", "https"] = setting(default="http", doc="Protocol used to reach the targets.")
-    params: dict[str, list[str]] = setting(default_factory=dict, doc="Query parameters of the request.")
+    params: dict[str, list[Text]] = setting(default_factory=dict, doc="Query parameters of the request.")
     honor_labels: bool = setting(default=False, doc="Whether scraped labels win over the target's.")
     honor_timestamps: bool = setting(default=True, doc="Whether timestamps in the exposition are used.")
     enable_compression: bool = setting(
