@@ -68,9 +68,11 @@ class Gateway(GatewayClient):
             key=str(self._key),
         )
         self.control_socket.unlink(missing_ok=True)
-        self._launch(settings, [item.fileno() for item in listening])
-        for item in listening:
-            item.close()
+        try:
+            self._launch(settings, [item.fileno() for item in listening])
+        finally:
+            for item in listening:
+                item.close()
         await self._wait_until_ready(timeout_s)
 
     async def stop(self) -> None:
