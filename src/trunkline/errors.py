@@ -98,7 +98,7 @@ class CredentialsError(TrunklineError):
     """No usable credentials.
 
     `hop` names the link of the chain that failed: `environment`, `profile`, `web identity`, `container`,
-    `instance`, `assume role`.
+    `instance`, `assume role`; `credentials` when nothing was found anywhere.
     """
 
     def __init__(self, message: str, *, hop: str) -> None:

@@ -293,7 +293,9 @@ def test_a_stream_has_a_file_below_the_logs_folder() -> None:
     check("../../x", "./y", "logs/1/eu-west-1/x/y.log")
 
 
-async def collect(folder: Path, output: bytes, *, fail: int = 0) -> tuple[list[str], LogCollector]:
+async def collect(
+    folder: Path, output: bytes, *, fail: int = 0, wait_s: float = 0, file_bytes: int = logs.FILE_BYTES
+) -> tuple[list[str], LogCollector]:
     taken: list[str] = []
     failures = iter(range(fail))
 
@@ -304,12 +306,12 @@ async def collect(folder: Path, output: bytes, *, fail: int = 0) -> tuple[list[s
         taken.extend(line for _, line in lines)
 
     stream = LogStream("1", "eu-west-1", "g", "s")
-    collector = LogCollector(stream, stream.file(folder), put)
+    collector = LogCollector(stream, stream.file(folder), put, file_bytes)
     await collector.open()
     with open(collector.writer, "wb", closefd=False) as writer:  # noqa: ASYNC230 (a pipe)
-        await asyncio.to_thread(lambda: (writer.write(output), writer.flush()))
-    await asyncio.sleep(0)
-    await asyncio.sleep(logs.FLUSH_EVERY_S * (1.5 + fail) if fail else 0)
+        await asyncio.to_thread(writer.write, output)
+        await asyncio.to_thread(writer.flush)
+    await asyncio.sleep(wait_s)
     await collector.close()
     return taken, collector
 
@@ -325,7 +327,7 @@ async def test_long_lines_are_cut(tmp_path: Path) -> None:
 
 
 async def test_lines_are_kept_for_another_try(tmp_path: Path) -> None:
-    taken, _ = await collect(tmp_path, b"one\ntwo\n", fail=1)
+    taken, _ = await collect(tmp_path, b"one\ntwo\n", fail=1, wait_s=1.5 * logs.FLUSH_EVERY_S)
     assert taken == ["one", "two"]
 
 
@@ -336,10 +338,9 @@ async def test_what_nobody_takes_is_bounded(tmp_path: Path) -> None:
     assert collector.dropped == 300 - logs.BUFFER_BYTES // 9_999
 
 
-async def test_a_log_file_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logs, "FILE_BYTES", 100)
+async def test_a_log_file_is_bounded(tmp_path: Path) -> None:
     for _ in range(4):
-        await collect(tmp_path, b"x" * 60 + b"\n")
+        await collect(tmp_path, b"x" * 60 + b"\n", file_bytes=100)
     sizes = {each.name: each.stat().st_size for each in (tmp_path / "1" / "eu-west-1" / "g").iterdir()}
     assert set(sizes) == {"s.log.1"}
     assert sizes["s.log.1"] < 200

@@ -407,6 +407,11 @@ LABELS = st.dictionaries(LABEL_NAMES, LABEL_VALUES, max_size=3)
 NUMBERS = st.floats(allow_nan=True, allow_infinity=True) | st.integers(-(10**18), 10**18).map(float)
 
 
+EIGHTHS = st.integers(1, 10**11).map(
+    lambda number: number * 125
+)  # milliseconds that are exact in seconds too
+
+
 def number_text(value: float) -> str:
     if math.isnan(value):
         return "NaN"
@@ -436,7 +441,7 @@ def expositions(draw: st.DrawFn, *, openmetrics: bool) -> str:
             if kind == "counter":
                 value = 0.0 if math.isnan(value) else abs(value)
             line = f"{sample}{block(labels)} {number_text(value)}"
-            stamp = draw(st.none() | st.integers(1, 10**13))
+            stamp = draw(st.none() | EIGHTHS)
             if stamp is not None:
                 line += f" {stamp / 1000!r}" if openmetrics else f" {stamp}"
             if openmetrics and kind == "counter" and draw(st.booleans()):

@@ -22,7 +22,7 @@ def test_general_names(case: dict[str, str]) -> None:
     assert metric_name(name, unit, kind, namespace="adot") == case["with_suffixes_namespace_adot"]
 
 
-def test_ecs_names():
+def test_ecs_names() -> None:
     assert len(ECS["metrics"]) > 50
     for case in ECS["metrics"]:
         kind = Kind.GAUGE if case["otlp_type"] == "gauge" else Kind.UNKNOWN
@@ -30,14 +30,14 @@ def test_ecs_names():
         assert metric_name(case["otlp_name"], case["unit"], kind, suffixes=False) == case["without_suffixes"]
 
 
-def test_label_names():
+def test_label_names() -> None:
     for case in GENERAL["labels"]:
         assert label_name(case["in"]) == case["out"]
     for key, label in ECS["labels_when_resource_to_telemetry_enabled"].items():
         assert label_name(key) == label
 
 
-def test_further_names():
+def test_further_names() -> None:
     """Checked against github.com/prometheus/otlptranslator 1.0.0."""
 
     def check(expected: str, name: str, unit: str = "", kind: Kind = Kind.GAUGE, **options: Any) -> None:
@@ -59,7 +59,7 @@ def test_further_names():
     assert label_name("é") == "key_"
 
 
-def test_names_of_which_nothing_is_left():
+def test_names_of_which_nothing_is_left() -> None:
     for name, suffixes in (("é", True), ("", True), ("...", False), ("", False)):
         with pytest.raises(ValueError, match="metric"):
             metric_name(name, suffixes=suffixes)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, Self
 from urllib.parse import urlsplit
@@ -53,7 +52,7 @@ class Signer:
             role_arn,
             region=home_region,
             external_id=external_id or None,
-            session_name=session_name or f"trunkline-{int(time.time())}",
+            session_name=session_name or None,
         )
         return cls(credentials, region, service)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import http.client
 import os
 import socket
@@ -78,14 +79,14 @@ def task_usage(init_pid: int) -> TaskUsage:
         if usage is None:
             continue
         memory += usage.memory_bytes
-        if _is_collector(usage):
+        if _is_collector(usage.command):
             collector += usage.memory_bytes
         cpu_s += _cpu_s(process)
     return TaskUsage(memory, cpu_s, collector)
 
 
-def _is_collector(usage: Usage) -> bool:
-    return f" {_COLLECTOR} run" in usage.command
+def _is_collector(command: str) -> bool:
+    return f" {_COLLECTOR} run" in command
 
 
 def _cpu_s(process: psutil.Process) -> float:
@@ -97,9 +98,11 @@ def _cpu_s(process: psutil.Process) -> float:
 
 def collector_pid(init_pid: int) -> int | None:
     """The collector's process in a task, if there is one."""
-    return next(
-        (usage.pid for usage in tree(init_pid) if usage.pid != init_pid and _is_collector(usage)), None
-    )
+    for process in list(_with_children(init_pid))[1:]:
+        with contextlib.suppress(psutil.Error):
+            if _is_collector(" ".join(process.cmdline())):
+                return process.pid
+    return None
 
 
 async def collector_metrics(init_pid: int) -> str:

@@ -71,17 +71,14 @@ def metric_name(
 
 def label_name(key: str) -> str:
     """The Prometheus name of an attribute. Raises ValueError if the key is empty or only underscores."""
-    if len(key) >= 4 and key.startswith("__") and key.endswith("__"):
-        label = f"__{_NOT_IN_LABEL.sub('_', key[2:-2])}__"
-    else:
-        label = _NOT_IN_LABEL.sub("_", key)
-        if _starts_with_digit(label):
-            label = f"key_{label}"
-        elif label.startswith("_"):
-            label = f"key{label}"
-    if not label.strip("_"):
+    if not key.strip("_"):
         raise ValueError(f"the attribute name {key!r} cannot be a label")
-    return label
+    if key.startswith("__") and key.endswith("__"):
+        return f"__{_NOT_IN_LABEL.sub('_', key[2:-2])}__"
+    label = _NOT_IN_LABEL.sub("_", key)
+    if label.startswith("_"):
+        return f"key{label}"
+    return f"key_{label}" if _starts_with_digit(label) else label
 
 
 def _with_suffixes(name: str, unit: str, kind: Kind, namespace: str) -> str:

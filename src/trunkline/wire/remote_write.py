@@ -146,9 +146,9 @@ def decode_write_request(raw: bytes) -> WriteRequest:
 
 
 def _decode_series(raw: bytes, known: dict[bytes, tuple[str, str]]) -> TimeSeries:
-    labels: list[tuple[str, str]] = []
+    labels, position = _leading_labels(raw, known)
     series = TimeSeries(())
-    for number, value in _fields(raw, {1: _BYTES, 2: _BYTES, 3: _BYTES, 4: _BYTES}):
+    for number, value in _fields(raw, {1: _BYTES, 2: _BYTES, 3: _BYTES, 4: _BYTES}, position):
         raw_field = _as_bytes(value)
         if number == 1:
             labels.append(_decode_label(raw_field, known))
@@ -160,6 +160,20 @@ def _decode_series(raw: bytes, known: dict[bytes, tuple[str, str]]) -> TimeSerie
             series.histograms.append(raw_field)
     series.labels = tuple(labels)
     return series
+
+
+def _leading_labels(raw: bytes, known: dict[bytes, tuple[str, str]]) -> tuple[list[tuple[str, str]], int]:
+    """The labels a series begins with, as far as each is shorter than 128 bytes, and where they end; for speed."""
+    labels = []
+    position, size = 0, len(raw)
+    while position + 1 < size and raw[position] == 0x0A and raw[position + 1] < 0x80:
+        end = position + 2 + raw[position + 1]
+        if end > size:
+            break
+        one = raw[position + 2 : end]
+        labels.append(known.get(one) or _decode_label(one, known))
+        position = end
+    return labels, position
 
 
 def _decode_label(raw: bytes, known: dict[bytes, tuple[str, str]]) -> tuple[str, str]:
@@ -207,9 +221,9 @@ def _decode_metadata(raw: bytes) -> FamilyMetadata:
     return FamilyMetadata(texts[2], _KINDS[kind] if kind < len(_KINDS) else Kind.UNKNOWN, texts[4], texts[5])
 
 
-def _fields(raw: bytes, known: dict[int, int]) -> Iterator[tuple[int, _Value]]:
-    """The fields of a message that are in `known`, which says their wire types."""
-    position, end = 0, len(raw)
+def _fields(raw: bytes, known: dict[int, int], position: int = 0) -> Iterator[tuple[int, _Value]]:
+    """The fields of a message, from `position` on, that are in `known`, which says their wire types."""
+    end = len(raw)
     while position < end:
         tag = raw[position]
         if tag < 0x80:

@@ -76,20 +76,19 @@ class Template:
 
     def fill_each(self, values: array[float], slots: Sequence[int], timestamps_ms: Sequence[int]) -> bytes:
         """The same with a timestamp for each sample: `timestamps_ms[slots[i]]`, milliseconds."""
-        stamps = [varint.encode_signed(timestamps_ms[slot]) for slot in slots]
-        width = max(map(len, stamps), default=_USUAL_WIDTH)
+        stamps = [timestamps_ms[slot] for slot in slots]
+        distinct = set(stamps)
+        width = max((len(varint.encode_signed(stamp)) for stamp in distinct), default=0)
         stream = self._each
         if stream is None or stream.width < width:
             width = max(width, _USUAL_WIDTH)
             stream = self._each = _compile((stream or self._shared).labels(), width=width, each=True)
         self._filled = stream
-        width = stream.width
+        encoded = {stamp: varint.pad(stamp, stream.width) for stamp in distinct}
         out = bytearray(stream.data)
         for hole, slot, stamp in zip(stream.holes, slots, stamps, strict=True):
             _PUT_DOUBLE(out, hole, values[slot])
-            out[hole + 9 : hole + 9 + width] = (
-                stamp if len(stamp) == width else varint.pad(timestamps_ms[slot], width)
-            )
+            out[hole + 9 : hole + 9 + stream.width] = encoded[stamp]
         return bytes(out)
 
 

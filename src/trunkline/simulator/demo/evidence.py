@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final, TypedDict
 
 from trunkline.aws.workspace import Found, Workspace
 from trunkline.simulator.demo.refusals import Refusal
@@ -27,7 +29,7 @@ CPU: Final = PLATFORM_METRICS[2]
 APPLICATION_COUNTERS: Final = ("shop_http_requests_total", "shop_order_items_total", "shop_orders_total")
 OURS: Final = 'cloud_account_id!=""'
 TASK: Final = "aws_ecs_task_id"
-_PLACE: Final = "cloud_account_id, cloud_region, aws_ecs_service_name"
+_PLACE: Final = ("cloud_account_id", "cloud_region", "aws_ecs_service_name")
 _RATE_WINDOW_S: Final = 60
 _STEP_S: Final = 5.0
 
@@ -73,6 +75,15 @@ class Evidence:
     peak_bytes: int = 0
 
 
+class Stored(TypedDict):
+    """The part of the evidence that the workspace gives."""
+
+    up: Sequence[Found]
+    counters: Sequence[Found]
+    platform: Mapping[str, Sequence[Found]]
+    series: Sequence[Mapping[str, str]]
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """A line of the live table; the age is None before the first sample."""
@@ -94,6 +105,30 @@ def selector(name: str, more: str = "") -> str:
     return f"{name}{{{OURS}{',' + more if more else ''}}}"
 
 
+def running_tasks(
+    clients: Callable[[str, str, str], Any], places: Sequence[tuple[str, str]]
+) -> list[RunningTask]:
+    """The tasks that ECS wants running in these accounts and regions, by its API; blocking.
+
+    `clients` gives a boto3 client for an account, a region and a service.
+    """
+    found = []
+    for account, region in places:
+        ecs = clients(account, region, "ecs")
+        for cluster in ecs.list_clusters()["clusterArns"]:
+            arns = ecs.list_tasks(cluster=cluster)["taskArns"]
+            for task in ecs.describe_tasks(cluster=cluster, tasks=arns)["tasks"] if arns else ():
+                service = task["group"].removeprefix("service:")
+                found.append(
+                    RunningTask(account, region, cluster.rpartition("/")[2], service, _last(task["taskArn"]))
+                )
+    return found
+
+
+def _last(arn: str) -> str:
+    return arn.rpartition("/")[2]
+
+
 async def accounts_seen(workspace: Workspace) -> set[str]:
     """The accounts of which there is any metric by now."""
     found = await workspace.query(f"count by (cloud_account_id) ({selector('')})")
@@ -102,38 +137,44 @@ async def accounts_seen(workspace: Workspace) -> set[str]:
 
 async def places(workspace: Workspace, elapsed_s: float) -> dict[tuple[str, str, str], dict[str, float]]:
     """(account, region, service) → `up`, `series`, `per_second`, `age_s`, of those there are metrics of."""
-    window_s = max(5, min(_RATE_WINDOW_S, int(elapsed_s)))
-    questions = {
-        "up": f"sum by ({_PLACE}) ({selector('up')})",
-        "series": f"count by ({_PLACE}) ({selector('')})",
-        "per_second": f"sum by ({_PLACE}) (count_over_time({selector('')}[{window_s}s])) / {window_s}",
-        "age_s": f"time() - max by ({_PLACE}) (timestamp({selector('')}))",
-    }
     answers: dict[tuple[str, str, str], dict[str, float]] = {}
-    for name, question in questions.items():
-        for each in await workspace.query(question):
-            labels = each.labels
-            place = tuple(labels.get(label, "") for label in _PLACE.split(", "))
-            assert len(place) == 3
-            answers.setdefault(place, {})[name] = each.value
+    for each in await workspace.query(f"sum by ({', '.join(_PLACE)}) ({selector('up')})"):
+        answers.setdefault(_place(each), {})["up"] = each.value
+    for each in await workspace.query(f"count by ({', '.join(_PLACE)}) ({selector('')})"):
+        answers.setdefault(_place(each), {})["series"] = each.value
+    window_s, now_s = max(5, min(_RATE_WINDOW_S, int(elapsed_s))), time.time()
+    for each in await _samples(workspace, _RATE_WINDOW_S):
+        found = answers.setdefault(_place(each), {})
+        recent = sum(at_s > now_s - window_s for at_s, _ in each.samples)
+        found["per_second"] = found.get("per_second", 0.0) + recent / window_s
+        found["age_s"] = min(found.get("age_s", math.inf), now_s - each.samples[-1][0])
     return answers
+
+
+def _place(found: Found) -> tuple[str, str, str]:
+    account, region, service = (found.labels.get(label, "") for label in _PLACE)
+    return account, region, service
+
+
+async def _samples(workspace: Workspace, seconds: int) -> list[Found]:
+    """The samples themselves, as the functions that count them drop the metric's name, which tells them apart."""
+    return await workspace.query(f"{selector('')}[{seconds}s]")
 
 
 async def totals(workspace: Workspace, elapsed_s: float) -> dict[str, dict[str, int]]:
     """Account → `tasks` up, `series`, `samples` stored in the last `elapsed_s` seconds."""
-    questions = {
-        "tasks": f"sum by (cloud_account_id) ({selector('up')})",
-        "series": f"count by (cloud_account_id) ({selector('')})",
-        "samples": f"sum by (cloud_account_id) (count_over_time({selector('')}[{int(elapsed_s) + 1}s]))",
-    }
     answers: dict[str, dict[str, int]] = {}
-    for name, question in questions.items():
-        for each in await workspace.query(question):
-            answers.setdefault(each.labels["cloud_account_id"], {})[name] = int(each.value)
+    for each in await workspace.query(f"sum by (cloud_account_id) ({selector('up')})"):
+        answers.setdefault(_place(each)[0], {})["tasks"] = int(each.value)
+    for each in await workspace.query(f"count by (cloud_account_id) ({selector('')})"):
+        answers.setdefault(_place(each)[0], {})["series"] = int(each.value)
+    for each in await _samples(workspace, int(elapsed_s) + 1):
+        found = answers.setdefault(_place(each)[0], {})
+        found["samples"] = found.get("samples", 0) + len(each.samples)
     return answers
 
 
-async def stored(workspace: Workspace, since_s: float, now_s: float) -> dict[str, object]:
+async def stored(workspace: Workspace, since_s: float, now_s: float) -> Stored:
     """The part of the evidence that the workspace gives, by the names of `Evidence`."""
     names = "|".join(APPLICATION_COUNTERS)
     matcher = f'__name__=~"{names}"'
@@ -144,7 +185,7 @@ async def stored(workspace: Workspace, since_s: float, now_s: float) -> dict[str
             f"sum by (__name__, {TASK}) ({selector('', matcher)})", since_s, now_s, _STEP_S
         ),
         "platform": platform,
-        "series": [each.labels for each in await workspace.query(selector("", '__name__=~".+"'))],
+        "series": [each.labels for each in await workspace.query('{__name__=~".+"}')],
     }
 
 

@@ -58,6 +58,7 @@ class LogCollector:
     stream: LogStream
     file: Path
     put_logs: PutLogs
+    file_bytes: int = FILE_BYTES
     dropped: int = 0
     """Lines lost because they came faster than they were taken."""
     _waiting: deque[tuple[int, str]] = field(default_factory=deque)
@@ -153,7 +154,7 @@ class LogCollector:
             with self.file.open("a", encoding="utf-8") as file:
                 file.writelines(lines)
                 size = file.tell()
-            if size > FILE_BYTES:
+            if size > self.file_bytes:
                 self.file.replace(self.file.with_name(self.file.name + ".1"))
         except OSError as error:
             log.warning("log lines of %s are not in their file: %s", self.stream.stream, error)

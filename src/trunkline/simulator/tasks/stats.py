@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Final
 
 from trunkline.simulator.tasks.sandbox import Reading, Sample
@@ -20,9 +21,16 @@ class Stats:
         self._now: Sample | None = None
         self._before: Sample | None = None
         self._most: dict[str, int] = {}
-        self._floor: dict[str, tuple[int, int]] = {}
 
     def record(self, sample: Sample) -> None:
+        """Take a new sample; the one before becomes the previous reading."""
+        if self._now:
+            known = self._now.containers
+            containers = {
+                name: _not_below(each, known[name]) if name in known else each
+                for name, each in sample.containers.items()
+            }
+            sample = replace(sample, containers=containers)
         self._before, self._now = self._now, sample
         self._task.ephemeral_bytes = sample.disk_bytes
         for name, reading in sample.containers.items():
@@ -80,6 +88,19 @@ class Stats:
 
         rates = {"rx_bytes_per_sec": rate("rx_bytes"), "tx_bytes_per_sec": rate("tx_bytes")}
         return {"networks": now.network, "network_rate_stats": rates}
+
+
+def _not_below(reading: Reading, known: Reading) -> Reading:
+    """The kernel tells a process' user and system time apart by ticks; neither may fall for that."""
+    total = max(reading.user_ns + reading.system_ns, known.user_ns + known.system_ns)
+    user = max(known.user_ns, min(reading.user_ns, total - known.system_ns))
+    return replace(
+        reading,
+        user_ns=user,
+        system_ns=total - user,
+        read_bytes=max(reading.read_bytes, known.read_bytes),
+        write_bytes=max(reading.write_bytes, known.write_bytes),
+    )
 
 
 def _total(network: Any, key: str) -> int:

@@ -1,0 +1,178 @@
+"""`trunkline demo`: two workload accounts, one workspace, all on this computer."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from trunkline.cli.main import EXIT_FAILED, EXIT_INTERRUPTED
+from trunkline.errors import UsageError
+
+if TYPE_CHECKING:
+    from trunkline.simulator.demo.run import Demo, Deployed, Report
+    from trunkline.simulator.folder import StateFolder
+    from trunkline.simulator.world import World
+
+MONITORING: Final = ("111111111111", "eu-west-1")
+WORKLOADS: Final = (("222222222222", "eu-west-1"), ("333333333333", "us-east-1"))
+SERVICE: Final = "web-shop"
+TASKS: Final = 2
+_TROUBLE_LINES: Final = 15
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--for",
+        dest="for_s",
+        type=_duration,
+        metavar="DURATION",
+        help="end this long after the first metrics (60s, 5m) with all checks made: exit code 0 if they hold",
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the report there; needs --for")
+    parser.add_argument(
+        "--state-dir", type=Path, metavar="DIR", help="the simulator's folder (default: a temporary one)"
+    )
+    parser.set_defaults(run=run)
+
+
+def _duration(text: str) -> float:
+    from trunkline.quantities import parse_go_duration
+
+    try:
+        return parse_go_duration(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{error}; write it as 60s or 5m") from None
+
+
+def run(options: argparse.Namespace) -> int:
+    """The whole demo; 0 when all checks hold, or when it ran without end until Ctrl-C."""
+    from trunkline.cli.simulator import keep_log
+    from trunkline.simulator.folder import StateFolder
+    from trunkline.simulator.prometheus import find_prometheus
+
+    if options.json and options.for_s is None:
+        raise UsageError("--json needs an end to report about: say how long with --for 60s")
+    find_prometheus()  # says what to do when it is missing, before anything is started
+    folder = StateFolder.open(options.state_dir) if options.state_dir else StateFolder.temporary()
+    keep_log(folder.path)
+    report, interrupted = asyncio.run(_run(options, folder))
+    if interrupted:
+        # A deployment that was interrupted is still in its threads, trying again to reach what has ended.
+        sys.stdout.flush()
+        os._exit(EXIT_INTERRUPTED if options.for_s else 0)
+    if report and options.json:
+        options.json.write_text(json.dumps(report.document(), indent=2) + "\n", encoding="utf-8")
+    return 0 if report and report.ok else EXIT_FAILED
+
+
+async def _run(options: argparse.Namespace, folder: StateFolder) -> tuple[Report | None, bool]:
+    """The report, if it came so far, and whether somebody ended it."""
+    import psutil
+
+    from trunkline.cli.simulator import end_on_signals
+    from trunkline.simulator.demo.run import Demo, Plan
+    from trunkline.simulator.demo.screen import open_screen
+    from trunkline.simulator.world import World
+
+    started_at = psutil.Process().create_time()
+    screen = open_screen(started_at)
+    screen.say("starting the simulator: emulator of AWS's resources, front door, workspace gateway")
+    world = World(folder)
+    end_on_signals(world)
+    async with world:
+        screen.say(f"the simulator is up in {folder.path}")
+        demo = Demo(world, Plan(MONITORING, WORKLOADS, _deploy), screen, started_at)
+        if options.for_s is None:
+            for line in _how_to_look(world):
+                screen.say(line)
+        try:
+            report = await demo.run(options.for_s)
+        finally:
+            screen.close()
+        for line in _result(demo, report, world):
+            print(line)
+        print("ending", flush=True)
+    return report, world.stopping.is_set()
+
+
+def _deploy(world: World, say: Callable[[str], None]) -> Deployed:
+    """The ready-made fleet, created through CloudFormation by the administrators of its accounts."""
+    from trunkline.fleet.deploy import Event, deploy_fleet
+    from trunkline.fleet.model import Fleet, MonitoringAccount, Service, WorkloadAccount
+    from trunkline.fleet.sessions import AccessKey, key_sessions
+
+    def on_progress(event: Event) -> None:
+        say(f"{event.account_id} {event.region}: {event.stack}: {event.text}")
+
+    account, region = MONITORING
+    services = (Service(name=SERVICE, desired_count=TASKS),)
+    fleet = Fleet(
+        monitoring=MonitoringAccount(account_id=account, region=region),
+        workloads=tuple(
+            WorkloadAccount(account_id=account, regions=(region,), services=services)
+            for account, region in WORKLOADS
+        ),
+    )
+    keys = {
+        account: AccessKey(key.access_key_id, key.secret_access_key) for account, key in world.keys.items()
+    }
+    return deploy_fleet(fleet, key_sessions(keys, world.endpoint), on_progress)
+
+
+def _how_to_look(world: World) -> list[str]:
+    at = f"--state-dir {world.state_dir}"
+    return [
+        "it runs until Ctrl-C; to look further, in another terminal:",
+        f"  trunkline query {at} 'rate(shop_orders_total[1m])'",
+        f"  trunkline query {at} --range 5m ecs_task_memory_utilized_MiB",
+        f"  trunkline simulator logs {at} --follow --container aws-otel-collector",
+        f"  trunkline simulator status {at}",
+        f"  export AWS_ENDPOINT_URL={world.endpoint} AWS_SHARED_CREDENTIALS_FILE={world.state_dir}/credentials",
+        "  aws --profile 222222222222 --region eu-west-1 ecs list-tasks --cluster ecs-xaccount-metrics-demo",
+    ]
+
+
+def _result(demo: Demo, report: Report | None, world: World) -> list[str]:
+    """What is printed at the end, the failures' circumstances included."""
+    checks = report.checks if report else []
+    lines = [
+        "",
+        *(f"{'ok    ' if check.ok else 'FAILED'}  {check.name}: {check.detail}" for check in checks),
+        "",
+    ]
+    for account, figures in (report.accounts if report else {}).items():
+        lines.append(
+            f"{account} {figures['region']}: {figures['tasks']} tasks, {figures['series']} series, "
+            f"{figures['samples']} samples stored"
+        )
+    if demo.first_metrics_s is not None:
+        lines.append(f"first metrics of every account: {demo.first_metrics_s:.1f} s after the start")
+    lines.append(f"memory of the whole demo: {demo.figures.peak_bytes / 2**20:.0f} MiB at most (PSS)")
+    collectors = ", ".join(f"{size / 2**20:.1f}" for size in demo.figures.collectors.values() if size)
+    if collectors:
+        lines.append(f"memory of each collector process: {collectors} MiB (PSS)")
+    return lines + (_trouble(world) if report and not report.ok else [])
+
+
+def _trouble(world: World) -> list[str]:
+    """The last complaints in the logs, which end with the simulator."""
+    log = (world.state_dir / "simulator.log").read_text(encoding="utf-8", errors="replace").splitlines()
+    own = [line for line in log if " WARNING " in line or " ERROR " in line]
+    tasks = [
+        f"{file.stem[:8]}: {line}"
+        for file in sorted((world.state_dir / "logs").rglob("*.log"))
+        for line in file.read_text(encoding="utf-8", errors="replace").splitlines()
+        if " WARNING " in line or " ERROR " in line or " WARN " in line
+    ]
+    return [
+        "",
+        "last complaints of the simulator and of the tasks:",
+        *own[-_TROUBLE_LINES:],
+        *tasks[-_TROUBLE_LINES:],
+    ]
