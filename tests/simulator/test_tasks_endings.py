@@ -93,7 +93,7 @@ def start(tmp_path: Path) -> Iterator[Callable[[str, str], subprocess.Popen[byte
             [sys.executable, "-c", SUPERVISOR, mode, str(tmp_path), ending],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "src")},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         )
         started.append(supervisor)
         assert supervisor.stdout

@@ -69,8 +69,13 @@ def test_prometheus_agrees(case: dict[str, Any]) -> None:
     target = Target()
     openmetrics = case["format"] == "openmetrics"
     if "error" in case:
-        with pytest.raises(ExpositionError):
-            target.parse(case["body"], openmetrics=openmetrics)
+        known = 'foo 1\nfoo{a="b"} 2\nfoo_total 3\n' + ("# EOF\n" if openmetrics else "")
+        for before in ([], [known]):
+            target = Target()
+            for body in before:
+                target.parse(body, openmetrics=openmetrics)
+            with pytest.raises(ExpositionError):
+                target.parse(case["body"], openmetrics=openmetrics)
         return
     for _ in range(2):  # by grammar, then by look-up
         parsed = target.parse(case["body"], openmetrics=openmetrics)

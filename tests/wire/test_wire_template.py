@@ -154,6 +154,17 @@ def test_timestamps_for_each_sample() -> None:
         assert [one.samples[0].timestamp_ms for one in decode_write_request(raw).series] == stamps
 
 
+def test_no_copy_reaches_over_a_hole() -> None:
+    """The second label of the second series is what follows `abcd` in the first, if its value were 0."""
+    series: list[Labels] = [
+        (("k", "abcd\n\x12\n\x01k\x12\rpp"),),
+        (("a", "xabcd"), ("k", "pp\x12\x10\t" + "\0" * 8)),
+    ]
+    template = Template(map(encode_labels, series))
+    raw = uncompressed(template, template.fill(array("d", [1.1, 2.2]), range(2), NOW))
+    assert raw == raw_request(series, [1.1, 2.2], [NOW] * 2)
+
+
 def test_fragments_are_joined() -> None:
     series = node_series()
     lanes = [series[:70], series[70:71], series[71:]]

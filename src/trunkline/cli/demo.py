@@ -154,9 +154,11 @@ def _result(demo: Demo, report: Report | None, world: World) -> list[str]:
     if demo.first_metrics_s is not None:
         lines.append(f"first metrics of every account: {demo.first_metrics_s:.1f} s after the start")
     lines.append(f"memory of the whole demo: {demo.figures.peak_bytes / 2**20:.0f} MiB at most (PSS)")
-    collectors = ", ".join(f"{size / 2**20:.1f}" for size in demo.figures.collectors.values() if size)
-    if collectors:
-        lines.append(f"memory of each collector process: {collectors} MiB (PSS)")
+    for task, process in demo.figures.collectors.items():
+        resident, own = process.resident_bytes / 2**20, process.memory_bytes / 2**20
+        lines.append(
+            f"memory of the collector in task {task[:8]}: {resident:.1f} MiB resident, {own:.1f} MiB PSS"
+        )
     return lines + (_trouble(world) if report and not report.ok else [])
 
 

@@ -39,6 +39,7 @@ PROGRAMS: Final[Mapping[str, Image]] = {
     "trunkline-collector": Image(
         entry_point=[*_TRUNKLINE, "collector", "run"],
         data_dir="/var/lib/trunkline",
+        addresses=("TRUNKLINE_METRICS_ADDRESS", "TRUNKLINE_HEALTH_ADDRESS"),
         programs={"trunkline": _TRUNKLINE, "/trunkline": _TRUNKLINE},
     ),
     "trunkline-demo-application": Image(entry_point=[*_PYTHON, "trunkline.simulator.demo_application"]),

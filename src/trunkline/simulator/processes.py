@@ -24,11 +24,16 @@ _COLLECTOR: Final = "collector"
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """One process: `memory_bytes` is its proportional set size, of which the sum over processes makes sense."""
+    """One process.
+
+    `memory_bytes` is its proportional set size, of which the sum over processes makes sense; `resident_bytes` counts
+    what it shares with others in full.
+    """
 
     pid: int
     command: str
     memory_bytes: int
+    resident_bytes: int
 
 
 def tree(pid: int) -> list[Usage]:
@@ -47,7 +52,8 @@ def _with_children(pid: int) -> Iterator[psutil.Process]:
 
 def _usage(process: psutil.Process) -> Usage | None:
     try:
-        return Usage(process.pid, " ".join(process.cmdline()), process.memory_full_info().pss)
+        memory = process.memory_full_info()
+        return Usage(process.pid, " ".join(process.cmdline()), memory.pss, memory.rss)
     except psutil.Error:
         return None  # it has ended since it was listed
 
@@ -61,8 +67,8 @@ class TaskUsage:
 
     memory_bytes: int
     cpu_s: float
-    collector_bytes: int
-    """Of the collector's process alone."""
+    collector: Usage | None
+    """The collector's process alone."""
 
 
 def task_usage(init_pid: int) -> TaskUsage:
@@ -73,14 +79,14 @@ def task_usage(init_pid: int) -> TaskUsage:
     except psutil.Error:
         ended = None
     cpu_s = ended.children_user + ended.children_system if ended else 0.0
-    memory = collector = 0
+    memory, collector = 0, None
     for process in processes[1:]:
         usage = _usage(process)
         if usage is None:
             continue
         memory += usage.memory_bytes
         if _is_collector(usage.command):
-            collector += usage.memory_bytes
+            collector = usage
         cpu_s += _cpu_s(process)
     return TaskUsage(memory, cpu_s, collector)
 

@@ -195,6 +195,8 @@ class ExpositionParser:
         """The owner freed these slots: a series that comes back is decided anew. Costs one pass over the map."""
         freed = set(slots)
         self._drop_texts([text for text, slot in self._slots.items() if slot in freed])
+        if len(self._names) > len(self._slots):
+            self._names = {_name_of(text) for text in self._slots}
 
     def _start_anew(self, *, openmetrics: bool) -> None:
         self._openmetrics = openmetrics

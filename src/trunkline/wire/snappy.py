@@ -133,7 +133,7 @@ def _read_copy(data: bytes | memoryview, position: int, out: bytearray) -> int:
         length = (tag >> 2 & 7) + 4
         offset |= tag >> 5 << 8
     start = len(out) - offset
-    if start < 0:
+    if offset == 0 or start < 0:
         raise WireError(
             f"a snappy copy at byte {position} reaches {offset} bytes back, but only {len(out)} are there"
         )

@@ -26,7 +26,7 @@ PLATFORM_METRICS: Final = (
 
 MEMORY: Final = PLATFORM_METRICS[0]
 CPU: Final = PLATFORM_METRICS[2]
-APPLICATION_COUNTERS: Final = ("shop_http_requests_total", "shop_order_items_total", "shop_orders_total")
+APPLICATION_COUNTERS: Final = ("shop_order_items_total", "shop_orders_total")
 OURS: Final = 'cloud_account_id!=""'
 TASK: Final = "aws_ecs_task_id"
 _PLACE: Final = ("cloud_account_id", "cloud_region", "aws_ecs_service_name")

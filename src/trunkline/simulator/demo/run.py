@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import threading
 import time
 from collections import defaultdict
@@ -21,7 +22,10 @@ from trunkline.simulator.demo.checks import Check, check_all
 from trunkline.simulator.demo.evidence import Evidence, Row, RunningTask, Used
 from trunkline.simulator.demo.refusals import Attempts, Refusal, Target
 from trunkline.simulator.demo.screen import Screen
+from trunkline.simulator.processes import Usage
 from trunkline.simulator.world import World
+
+log = logging.getLogger(__name__)
 
 POLL_S: Final = 0.25
 REFRESH_S: Final = 2.0
@@ -87,8 +91,8 @@ class Figures:
     """What is collected all the time."""
 
     used: defaultdict[str, list[Used]] = field(default_factory=lambda: defaultdict(list))
-    collectors: dict[str, int] = field(default_factory=dict)
-    """Task id → memory of its collector's process, bytes, when it was last read."""
+    collectors: dict[str, Usage] = field(default_factory=dict)
+    """Task id → its collector's process, when it was last read."""
     memory_bytes: int = 0
     peak_bytes: int = 0
 
@@ -215,7 +219,8 @@ class Demo:
                     readings = self.figures.used[task.id]
                     readings.append(Used(time.time(), usage.memory_bytes, usage.cpu_s))
                     del readings[:-KEPT_READINGS]
-                    self.figures.collectors[task.id] = usage.collector_bytes
+                    if usage.collector:
+                        self.figures.collectors[task.id] = usage.collector
             await asyncio.sleep(READ_EVERY_S)
 
     async def _read_memory(self) -> None:
@@ -232,7 +237,7 @@ class Demo:
             await asyncio.sleep(REFRESH_S)
 
     def _status(self) -> str:
-        collectors = [size / 2**20 for size in self.figures.collectors.values() if size]
+        collectors = [each.resident_bytes / 2**20 for each in self.figures.collectors.values()]
         each = f"; a collector {min(collectors):.0f} to {max(collectors):.0f} MiB" if collectors else ""
         return f"the whole demo uses {self.figures.memory_bytes / 2**20:.0f} MiB{each}"
 
@@ -266,11 +271,18 @@ class Demo:
         self._screen.say("trying what must be refused")
         assert self._link
         self._refusals = await Attempts(self._target(), self._link).make()
+        told = False
         while True:
             checks = check_all(await self._evidence())
             waited_s = time.time() - self._since_s
-            if all(check.ok for check in checks) or waited_s > max(PATIENCE_S, for_s):
+            if all(check.ok for check in checks) or waited_s > max(PATIENCE_S, for_s + REFRESH_S):
                 return Report(await self._accounts(), checks)
+            if not told:
+                told = True
+                missing = ", ".join(check.name for check in checks if not check.ok)
+                self._screen.say(
+                    f"checked; what comes every 15 or 20 s may still be missing ({missing}), so again"
+                )
             await asyncio.sleep(REFRESH_S)
 
     def _target(self) -> Target:
@@ -333,11 +345,17 @@ def _boto_key(key: Any) -> dict[str, str]:
 @contextlib.asynccontextmanager
 async def _beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     task = asyncio.ensure_future(work)
+    task.add_done_callback(_tell_failure)
     try:
         yield
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+def _tell_failure(task: asyncio.Future[None]) -> None:
+    if not task.cancelled() and (error := task.exception()):
+        log.error("the demo no longer watches", exc_info=error)
 
 
 async def _in_thread(work: Callable[[], T]) -> T:

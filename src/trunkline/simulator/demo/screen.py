@@ -108,6 +108,7 @@ def _age(age_s: float | None) -> str:
 def _table(rows: Sequence[Row], status: str) -> Table:
     from rich import box  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
 
     table = Table(box=box.SIMPLE_HEAD, caption=status, caption_justify="left")
     for place, head in enumerate(_HEADS):
@@ -117,11 +118,11 @@ def _table(rows: Sequence[Row], status: str) -> Table:
             row.account,
             row.region,
             row.service,
-            f"[{'green' if row.up == row.tasks else 'yellow'}]{row.up} of {row.tasks}[/]",
+            Text(f"{row.up} of {row.tasks}", "green" if row.up == row.tasks else "yellow"),
             str(row.series),
             f"{row.per_second:.1f}",
             _age(row.age_s),
             str(row.queue),
-            f"[{'red' if row.refused else 'default'}]{row.refused}[/]",
+            Text(str(row.refused), "red" if row.refused else ""),
         )
     return table

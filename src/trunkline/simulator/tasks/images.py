@@ -17,12 +17,15 @@ class Image:
     `environment` what the image would set. `data_dir` is the path the image declares as a volume: the folder that
     stands for it is told in `TRUNKLINE_DATA_DIR`. `programs` stands for files of the image: when the first word of an
     entry point or a health check is a key, it is replaced by these words (`/trunkline` → `python -m trunkline`).
+    `addresses` are variables that say where the program listens for itself alone; where tasks have no namespaces, each
+    gets `127.0.0.1` and a port of its own.
     """
 
     entry_point: Sequence[str]
     command: Sequence[str] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     data_dir: str = ""
+    addresses: Sequence[str] = ()
     programs: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def resolve(self, argv: Sequence[str]) -> list[str]:

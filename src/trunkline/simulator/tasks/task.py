@@ -264,6 +264,9 @@ class Task:
         environment = container_environment(
             around, definition, image, folders, metadata_path(container), secrets
         )
+        if around.network.namespace is None:
+            own = {name: f"127.0.0.1:{free_port(self._world.ports)}" for name in image.addresses}
+            environment |= own
         entry_point = image.resolve(definition.entry_point) or [*image.entry_point]
         # As Docker has it: an entry point of the definition's own drops the image's command.
         command = definition.command or (() if definition.entry_point else image.command)
