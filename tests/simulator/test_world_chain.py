@@ -328,6 +328,21 @@ def test_a_replaced_task_waits_for_sts_to_come_back(chain: Chain) -> None:
     until(lambda: chain.query(seen), lambda: chain.log("whole")[len(before) :])
 
 
+def test_a_forced_deployment_replaces_the_task(chain: Chain) -> None:
+    ecs = chain.client(WORKLOAD, "ecs")
+
+    def tasks() -> list[str]:
+        return list(ecs.list_tasks(cluster=CLUSTER, serviceName="whole")["taskArns"])
+
+    def deployments() -> list[dict[str, Any]]:
+        return list(ecs.describe_services(cluster=CLUSTER, services=["whole"])["services"][0]["deployments"])
+
+    before = until(tasks, tasks)
+    ecs.update_service(cluster=CLUSTER, service="whole", forceNewDeployment=True)
+    until(lambda: len(tasks()) == 1 and tasks() != before, tasks)
+    until(lambda: [each["rolloutState"] for each in deployments()] == ["COMPLETED"], deployments)
+
+
 def test_logs_are_in_cloudwatch_too(chain: Chain) -> None:
     logs = chain.client(WORKLOAD, "logs")
     events = until(

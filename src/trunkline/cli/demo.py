@@ -75,14 +75,16 @@ async def _run(options: argparse.Namespace, folder: StateFolder) -> tuple[Report
     """The report, if it came so far, and whether somebody ended it."""
     import psutil
 
-    from trunkline.cli.simulator import end_on_signals
-    from trunkline.simulator.demo.run import Demo, Plan
     from trunkline.simulator.demo.screen import open_screen
-    from trunkline.simulator.world import World
 
     started_at = psutil.Process().create_time()
     screen = open_screen(started_at)
     screen.say("starting the simulator: emulator of AWS's resources, front door, workspace gateway")
+    # From here on it takes a moment, and something has been said.
+    from trunkline.cli.simulator import end_on_signals
+    from trunkline.simulator.demo.run import Demo, Plan
+    from trunkline.simulator.world import World
+
     world = World(folder)
     end_on_signals(world)
     async with world:
@@ -160,6 +162,11 @@ def _result(demo: Demo, report: Report | None, world: World) -> list[str]:
             f"memory of the collector in task {task[:8]}: {resident:.1f} MiB resident, {own:.1f} MiB PSS"
         )
     return lines + (_trouble(world) if report and not report.ok else [])
+
+
+def _mark(ok: bool) -> str:
+    text = "ok    " if ok else "FAILED"
+    return f"\x1b[{32 if ok else 31}m{text}\x1b[0m" if sys.stdout.isatty() else text
 
 
 def _trouble(world: World) -> list[str]:

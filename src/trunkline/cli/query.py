@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import math
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -252,7 +253,8 @@ def _values(each: Found, ranged: bool) -> list[str]:
         at = datetime.fromtimestamp(each.samples[-1][0], UTC)
         return [_number(each.value), f"{at:%H:%M:%S}Z"]
     values = [value for _, value in each.samples]
-    return [str(len(values)), *map(_number, (values[0], values[-1], min(values), max(values)))]
+    known = [value for value in values if not math.isnan(value)] or values
+    return [str(len(values)), *map(_number, (values[0], values[-1], min(known), max(known)))]
 
 
 def _number(value: float) -> str:

@@ -8,7 +8,6 @@ owner's alone.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import logging
 import os
@@ -28,6 +27,14 @@ Operation = Callable[..., AsyncIterator[Any]]
 SOCKET: Final = "control.sock"
 _LINE_BYTES: Final = 1 << 20
 _TIMEOUT_S: Final = 60.0
+_PING: Final = "ping"
+_PING_TIMEOUT_S: Final = 5.0
+
+
+async def _nothing() -> AsyncIterator[Any]:
+    nothing: tuple[Any, ...] = ()
+    for item in nothing:
+        yield item
 
 
 def default_state_dir() -> Path:
@@ -41,7 +48,7 @@ class ControlServer:
 
     def __init__(self, path: Path, operations: Mapping[str, Operation]) -> None:
         self._path = path
-        self._operations = operations
+        self._operations = {**operations, _PING: _nothing}
         self._answering: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
@@ -54,6 +61,7 @@ class ControlServer:
         for answering in self._answering:
             answering.cancel()
         await asyncio.gather(*self._answering, return_exceptions=True)
+        await asyncio.sleep(0)  # lets the closed connections end
         self._path.unlink(missing_ok=True)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -62,19 +70,27 @@ class ControlServer:
         answering.add_done_callback(self._answering.discard)
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError):
-            try:
-                await self._carry_out(await reader.readline(), writer)
-                last: dict[str, Any] = {"done": True}
-            except (TrunklineError, ValueError, TypeError) as error:
-                last = {"error": str(error)}
-            except OSError:
-                last = {}  # whoever asked is gone
-            except Exception:
-                log.exception("a question of the command line")
-                last = {"error": "the simulator failed at this; its log has the details"}
-            await _say(writer, last)
+        try:
+            line = await reader.readline()
+            if line:
+                await _say(writer, await self._outcome(line, writer))
+        except OSError:
+            pass  # whoever asked is gone
+        finally:
             writer.close()
+
+    async def _outcome(self, line: bytes, writer: asyncio.StreamWriter) -> dict[str, Any]:
+        """Answer with items; the last line is returned."""
+        try:
+            await self._carry_out(line, writer)
+        except (TrunklineError, ValueError, TypeError) as error:
+            return {"error": str(error)}
+        except OSError:
+            raise
+        except Exception:
+            log.exception("a question of the command line")
+            return {"error": "the simulator failed at this; its log has the details"}
+        return {"done": True}
 
     async def _carry_out(self, line: bytes, writer: asyncio.StreamWriter) -> None:
         arguments = json.loads(line)
@@ -99,8 +115,8 @@ class ControlClient:
     def is_running(self) -> bool:
         """Whether a simulator answers there."""
         try:
-            self._connect(1.0).close()
-        except OSError:
+            list(self.stream(_PING, timeout_s=_PING_TIMEOUT_S))
+        except SimulatorError:
             return False
         return True
 

@@ -19,7 +19,8 @@ LOCK: Final = "lock"
 TEMPORARY: Final = "trunkline-demo-"
 _LONGEST_PATH: Final = 80
 """Of the folder: the address of a unix socket in it may have 107 characters."""
-_CLEANING_S: Final = 5.0
+CLEANING_S: Final = 5.0
+"""How long what holds the lock may take, if it is a watchdog that cleans up."""
 
 # Holds the lock too, so that nobody moves in before it is done. It hears `read` fail when the simulator's end of the
 # pipe closes, for whatever reason; a line says that there is nothing to do.
@@ -47,17 +48,18 @@ class StateFolder:
         )
 
     @classmethod
-    def open(cls, path: Path) -> Self:
+    def open(cls, path: Path, patience_s: float = CLEANING_S) -> Self:
         """Move into `path`, which is made; what a simulator that died has left there is removed.
 
-        Raises SimulatorError when another simulator is in it, or something else is.
+        Raises SimulatorError when another simulator is in it, or something else is; what only cleans up there is
+        waited for.
         """
         path = path.absolute()
         if len(str(path)) > _LONGEST_PATH:
             raise SimulatorError(
                 f"the path {path} is too long for sockets in it; name a folder of at most {_LONGEST_PATH} characters"
             )
-        deadline = time.monotonic() + _CLEANING_S
+        deadline = time.monotonic() + patience_s
         while True:
             _make(path)
             lock = _take(path)

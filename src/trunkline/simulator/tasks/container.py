@@ -67,6 +67,7 @@ class Container:
 
     def begin(self, others: Mapping[str, Container]) -> None:
         self._life = asyncio.create_task(self._live(others), name=f"container {self.name}")
+        self._life.add_done_callback(self._finish)
 
     async def stop(self, limit_s: float | None = None) -> None:
         """SIGTERM, and SIGKILL after the stop timeout (or `limit_s`, if shorter); returns when it has finished."""
@@ -77,9 +78,8 @@ class Container:
             self._life.cancel()
         patience_s = self.state.definition.stop_timeout_s
         try:
-            await asyncio.wait_for(
-                self.finished.wait(), patience_s if limit_s is None else min(patience_s, limit_s)
-            )
+            async with asyncio.timeout(patience_s if limit_s is None else min(patience_s, limit_s)):
+                await self.finished.wait()
         except TimeoutError:
             self._sandbox.kill(self.name)
             await self.finished.wait()
@@ -92,18 +92,20 @@ class Container:
                 self.state.restarts += 1
         except SimulatorError as error:
             self.state.reason = str(error)
-        finally:
-            self.state.status = Status.STOPPED
-            self.state.finished_ns = time.time_ns() if self.state.started_ns else 0
-            self.finished.set()
-            self._changed()
+
+    def _finish(self, _: object) -> None:
+        self.state.status = Status.STOPPED
+        self.state.finished_ns = time.time_ns() if self.state.started_ns else 0
+        self.finished.set()
+        self._changed()
 
     async def _wait_for(self, other: Container, dependency: Dependency) -> None:
         met = {Condition.START: other.started, Condition.HEALTHY: other.healthy}.get(
             dependency.condition, other.finished
         )
         try:
-            await asyncio.wait_for(first_of(met, other.finished), other.state.definition.start_timeout_s)
+            async with asyncio.timeout(other.state.definition.start_timeout_s):
+                await first_of(met, other.finished)
         except TimeoutError:
             raise SimulatorError(DEPENDENCY_FAILED.format(other.name, self.name, "timed out.")) from None
         failed = dependency.condition is Condition.SUCCESS and other.state.exit_code != 0
@@ -196,6 +198,7 @@ class Container:
         finally:
             os.close(silence)
         with contextlib.suppress(TimeoutError):
-            return await asyncio.wait_for(run.wait(), timeout_s) == 0
+            async with asyncio.timeout(timeout_s):
+                return await run.wait() == 0
         self._sandbox.signal(run, signal.SIGKILL)
         return False

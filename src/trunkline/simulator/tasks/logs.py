@@ -91,7 +91,8 @@ class LogCollector:
         self._take(b"\n" if self._partial else b"")
         self._closing.set()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._flushing, LAST_FLUSH_S)
+            async with asyncio.timeout(LAST_FLUSH_S):
+                await self._flushing
         self._write()
 
     def _stop_reading(self) -> None:
@@ -130,7 +131,8 @@ class LogCollector:
     async def _flush_forever(self) -> None:
         while not self._closing.is_set():
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._closing.wait(), FLUSH_EVERY_S)
+                async with asyncio.timeout(FLUSH_EVERY_S):
+                    await self._closing.wait()
             await self._flush()
 
     async def _flush(self) -> None:

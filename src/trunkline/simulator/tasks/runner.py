@@ -117,7 +117,9 @@ class Service:
                 log.exception("service %s", self.spec.name)
                 delay_s = LONGEST_BACK_OFF_S
             try:
-                await asyncio.wait_for(self._woken.wait(), delay_s)
+                # Not wait_for: in Python 3.11 it can swallow a cancellation that comes with the event.
+                async with asyncio.timeout(delay_s):
+                    await self._woken.wait()
             except TimeoutError:
                 continue
 

@@ -70,6 +70,7 @@ class Sandbox:
 
     process: subprocess.Popen[bytes]
     control: socket.socket
+    folder: Path
     ready: asyncio.Future[None]
     _runs: dict[int, Run] = field(default_factory=dict)
     _numbers: itertools.count[int] = field(default_factory=itertools.count)
@@ -89,10 +90,11 @@ class Sandbox:
         except BaseException:
             ours.close()
             raise
-        sandbox = cls(process, ours, asyncio.get_running_loop().create_future())
+        sandbox = cls(process, ours, folder, asyncio.get_running_loop().create_future())
         asyncio.get_running_loop().add_reader(ours.fileno(), sandbox._hear)
         try:
-            await asyncio.wait_for(sandbox.ready, READY_WITHIN_S)
+            async with asyncio.timeout(READY_WITHIN_S):
+                await sandbox.ready
         except BaseException:
             await sandbox.close()
             raise
@@ -209,7 +211,17 @@ class Sandbox:
         if self.control.fileno() >= 0:
             self._lost("the task has been closed")
             self.control.close()
-        await asyncio.to_thread(self.process.wait)
+        if await asyncio.to_thread(self.process.wait) != 0:
+            await asyncio.to_thread(_sweep, self.folder)
+
+
+def _sweep(folder: Path) -> None:
+    """Kill what a process 1 that was killed itself has left, where no PID namespace did it: known by its home."""
+    home = f"HOME={folder}/".encode()
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if home in (process / "environ").read_bytes():
+                os.kill(int(process.name), signal.SIGKILL)
 
 
 def _launch(
