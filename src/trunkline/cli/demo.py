@@ -90,11 +90,8 @@ async def _run(options: argparse.Namespace, folder: StateFolder) -> tuple[Report
     async with world:
         screen.say(f"the simulator is up in {folder.path}")
         demo = Demo(world, Plan(MONITORING, WORKLOADS, _deploy), screen, started_at)
-        if options.for_s is None:
-            for line in _how_to_look(world):
-                screen.say(line)
         try:
-            report = await demo.run(options.for_s)
+            report = await demo.run(options.for_s, _how_to_look(world) if options.for_s is None else ())
         finally:
             screen.close()
         for line in _result(demo, report, world):
@@ -128,15 +125,19 @@ def _deploy(world: World, say: Callable[[str], None]) -> Deployed:
 
 
 def _how_to_look(world: World) -> list[str]:
-    at = f"--state-dir {world.state_dir}"
+    from trunkline.cli.simulator import program
+
+    at, trunkline = f"--state-dir {world.state_dir}", program()
     return [
-        "it runs until Ctrl-C; to look further, in another terminal:",
-        f"  trunkline query {at} 'rate(shop_orders_total[1m])'",
-        f"  trunkline query {at} --range 5m ecs_task_memory_utilized_MiB",
-        f"  trunkline simulator logs {at} --follow --container aws-otel-collector",
-        f"  trunkline simulator status {at}",
+        "",
+        "It runs until Ctrl-C. To look further, in another terminal:",
+        f"  {trunkline} query {at} 'rate(shop_orders_total[1m])'",
+        f"  {trunkline} query {at} --range 5m ecs_task_memory_utilized_MiB",
+        f"  {trunkline} simulator logs {at} --follow --container aws-otel-collector",
+        f"  {trunkline} simulator status {at}",
         f"  export AWS_ENDPOINT_URL={world.endpoint} AWS_SHARED_CREDENTIALS_FILE={world.state_dir}/credentials",
         "  aws --profile 222222222222 --region eu-west-1 ecs list-tasks --cluster ecs-xaccount-metrics-demo",
+        "",
     ]
 
 

@@ -7,6 +7,7 @@ import asyncio
 import json
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -130,6 +131,17 @@ def keep_log(state_dir: Path) -> None:
     logging.basicConfig(level=logging.INFO, handlers=[handler])
 
 
+def program() -> str:
+    """How the user calls this program from where they are."""
+    if shutil.which("trunkline"):
+        return "trunkline"
+    beside = Path(sys.executable).with_name("trunkline")
+    if not beside.exists():
+        return f"{sys.executable} -m trunkline"
+    here = Path.cwd()
+    return str(beside.relative_to(here)) if beside.is_relative_to(here) else str(beside)
+
+
 def usage(world: World, took_s: float) -> list[str]:
     """How to use a simulator that has just come up."""
     from trunkline.simulator.world import KEYS, PROFILES
@@ -147,10 +159,10 @@ def usage(world: World, took_s: float) -> list[str]:
         "",
         f"The same keys as JSON: {world.state_dir / KEYS}. To look at it and to end it:",
         "",
-        f"  trunkline simulator status{at}",
-        f"  trunkline simulator logs{at} --follow",
-        f"  trunkline simulator query{at} up",
-        f"  trunkline simulator down{at}",
+        f"  {program()} simulator status{at}",
+        f"  {program()} simulator logs{at} --follow",
+        f"  {program()} simulator query{at} up",
+        f"  {program()} simulator down{at}",
         "",
     ]
 

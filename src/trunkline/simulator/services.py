@@ -57,6 +57,8 @@ class ServiceKeeper:
                     await self._follow(*place)
                 except SimulatorError as error:
                     log.warning("the services of %s in %s cannot be read: %s", *place, error)
+                except Exception:
+                    log.exception("the services of %s in %s cannot be followed", *place)
             try:
                 await asyncio.wait_for(self._woken.wait(), _EVERY_S)
                 self._woken.clear()

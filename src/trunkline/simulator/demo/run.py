@@ -34,6 +34,8 @@ GIVE_UP_S: Final = 120.0
 """For the first metrics."""
 PATIENCE_S: Final = 50.0
 """After the first metrics, so long may what comes with an interval of 15 or 20 s take to come twice."""
+AGAIN_S: Final = 25.0
+"""After the end, so long may the next sample of everything take to come."""
 KEPT_READINGS: Final = 120
 CLASHES: Final = ("new-value-for-timestamp", "sample-out-of-order", "sample-too-old")
 """AMP's reasons to refuse a sample whose place is taken or passed."""
@@ -113,8 +115,10 @@ class Demo:
         self._link: Client | None = None
         self._refusals: list[Refusal] = []
 
-    async def run(self, for_s: float | None) -> Report | None:
+    async def run(self, for_s: float | None, hints: Sequence[str] = ()) -> Report | None:
         """Go on for `for_s` seconds after the first metrics and judge; without end (None) until the world stops.
+
+        `hints` are shown when there is something to look at.
 
         None when the world was told to stop before. Raises TrunklineError when it cannot get that far.
         """
@@ -123,6 +127,8 @@ class Demo:
                 await held.enter_async_context(_beside(watch()))
             if not await self._unless_stopped(self._get_going(held)):
                 return None
+            if hints:
+                self._screen.note(hints)
             await held.enter_async_context(_beside(self._show()))
             if for_s is None:
                 await self._world.stopping.wait()
@@ -243,7 +249,7 @@ class Demo:
 
     async def _rows(self) -> list[Row]:
         assert self._workspace
-        found = await evidence_of.places(self._workspace, time.time() - self._since_s)
+        found = await evidence_of.places(self._workspace, time.time() - self._started_at)
         tasks = self._world.living_tasks
         metrics = await asyncio.gather(*map(self._world.collector_metrics, tasks))
         rows = []
@@ -275,7 +281,7 @@ class Demo:
         while True:
             checks = check_all(await self._evidence())
             waited_s = time.time() - self._since_s
-            if all(check.ok for check in checks) or waited_s > max(PATIENCE_S, for_s + REFRESH_S):
+            if all(check.ok for check in checks) or waited_s > max(PATIENCE_S, for_s + AGAIN_S):
                 return Report(await self._accounts(), checks)
             if not told:
                 told = True

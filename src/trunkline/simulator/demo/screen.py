@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _LINES_EVERY_S: Final = 10.0
+_COMFORTABLE: Final = 90
+"""Columns of a terminal; with fewer, those of the table stand closer."""
 _HEADS: Final = (
     "account",
     "region",
@@ -29,6 +31,9 @@ _HEADS: Final = (
 class Screen(Protocol):
     def say(self, text: str) -> None:
         """One line that stays."""
+
+    def note(self, lines: Sequence[str]) -> None:
+        """Lines to copy from, without the time."""
 
     def show(self, rows: Sequence[Row], status: str) -> None:
         """The present state, with a line about the whole."""
@@ -50,6 +55,9 @@ class LineScreen:
 
     def say(self, text: str) -> None:
         print(_timed(self._started_at, text), flush=True)  # noqa: T201 (it is what it is for)
+
+    def note(self, lines: Sequence[str]) -> None:
+        print(*lines, sep="\n", flush=True)  # noqa: T201
 
     def show(self, rows: Sequence[Row], status: str) -> None:
         if time.time() - self._shown_at < _LINES_EVERY_S:
@@ -78,11 +86,14 @@ class LiveScreen:
     def say(self, text: str) -> None:
         self._console.print(_timed(self._started_at, text), markup=False, soft_wrap=True)
 
+    def note(self, lines: Sequence[str]) -> None:
+        self._console.print(*lines, sep="\n", markup=False, soft_wrap=True)
+
     def show(self, rows: Sequence[Row], status: str) -> None:
         if not self._is_live:
             self._live.start()
             self._is_live = True
-        self._live.update(_table(rows, _timed(self._started_at, status)), refresh=True)
+        self._live.update(_table(rows, _timed(self._started_at, status), self._console.width), refresh=True)
 
     def close(self) -> None:
         if self._is_live:
@@ -97,20 +108,27 @@ def _timed(started_at: float, text: str) -> str:
 def _line(row: Row) -> str:
     return (
         f"{row.account} {row.region} {row.service}: {row.up} of {row.tasks} tasks up, {row.series} series, "
-        f"{row.per_second:.1f} samples/s, newest {_age(row.age_s)}, queue {row.queue}, refused {row.refused}"
+        f"{row.per_second:.1f} samples/s, newest {_age(row.age_s)} old, queue {row.queue}, refused {row.refused}"
     )
 
 
 def _age(age_s: float | None) -> str:
-    return "none yet" if age_s is None else f"{max(age_s, 0):.0f} s old"
+    return "-" if age_s is None else f"{max(age_s, 0):.0f} s"
 
 
-def _table(rows: Sequence[Row], status: str) -> Table:
+def _table(rows: Sequence[Row], status: str, width: int) -> Table:
     from rich import box  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    table = Table(box=box.SIMPLE_HEAD, caption=status, caption_justify="left")
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, 1 if width >= _COMFORTABLE else 0, 0, 0),
+        caption=status,
+        caption_justify="left",
+    )
     for place, head in enumerate(_HEADS):
         table.add_column(head, justify="left" if place < 3 else "right", no_wrap=True)
     for row in rows:
