@@ -10,7 +10,7 @@ demo: .venv/.demo-ready  ## two workload accounts, one workspace, all on this co
 
 test: .venv/.dev-ready lint types pytest  ## everything CI checks
 
-setup: .venv/.dev-ready  ## the virtual environment and the Debian packages, for working on Trunkline
+setup: .venv/.dev-ready  ## the virtual environment and Prometheus, for working on Trunkline
 
 pytest: .venv/.dev-ready
 	@$(BIN)/pytest $(ARGS)

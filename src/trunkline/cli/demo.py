@@ -8,6 +8,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -85,6 +86,8 @@ async def _run(options: argparse.Namespace, folder: StateFolder) -> tuple[Report
     from trunkline.simulator.demo.run import Demo, Plan
     from trunkline.simulator.world import World
 
+    # The SDK takes a while to load; the simulator's processes are starting anyway.
+    asyncio.get_running_loop().run_in_executor(None, import_module, "trunkline.fleet.deploy")
     world = World(folder)
     end_on_signals(world)
     async with world:

@@ -9,6 +9,7 @@ import json
 import logging
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -33,6 +34,8 @@ _TITLE: Final = "org.opencontainers.image.title"
 _ECR: Final = ".dkr.ecr."
 _TIMEOUT_S: Final = 15.0
 _RENEW_BEFORE_S: Final = 600.0
+STREAM_CHARACTERS: Final = 40_000
+"""What a stream of CloudWatch Logs holds before it begins anew; the files in the state folder hold twice as much."""
 _BATCH_BYTES: Final = 900_000  # PutLogEvents takes 1,048,576, and counts 26 for every event
 
 PROGRAMS: Final[Mapping[str, Image]] = {
@@ -67,6 +70,7 @@ class Agent:
         self._front_door = front_door
         self._client = Client()
         self._log_sessions: dict[str, Session] = {}
+        self._delivered: Counter[LogStream] = Counter()
 
     async def close(self) -> None:
         """Close the connections."""
@@ -118,6 +122,22 @@ class Agent:
             await self._create_stream(role, stream, place)
         for batch in _batches(lines):
             await self._logs(role, stream, "PutLogEvents", {**place, "logEvents": batch})
+            await self._keep_small(stream, sum(len(event["message"]) for event in batch))
+
+    async def _keep_small(self, stream: LogStream, characters: int) -> None:
+        """The emulator keeps all it is given in memory, for ever: past a limit, a stream begins anew."""
+        self._delivered[stream] += characters
+        if self._delivered[stream] > STREAM_CHARACTERS:
+            self._delivered[stream] = 0
+            for operation in ("DeleteLogStream", "CreateLogStream"):
+                await self._front_door.ask(
+                    stream.account,
+                    stream.region,
+                    "logs",
+                    operation,
+                    logGroupName=stream.group,
+                    logStreamName=stream.stream,
+                )
 
     async def _create_stream(self, role: str, stream: LogStream, place: Mapping[str, str]) -> None:
         try:
