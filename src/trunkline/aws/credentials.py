@@ -154,7 +154,7 @@ class RefreshingCredentials:
         if self._failures == 1 or str(failure) != str(self._error):
             valid = self._credentials is not None
             level = logging.WARNING if valid else logging.ERROR
-            logger.log(level, "%s: %s; trying again", self.name, failure)
+            logger.log(level, "%s: %s; trying again", self.name, str(failure).rstrip("."))
         self._error = failure
 
     def _delay_s(self) -> float:

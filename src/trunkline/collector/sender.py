@@ -85,7 +85,8 @@ class Sender:
         self._hurry.set()
         self._wake.set()
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._settled.wait(), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                await self._settled.wait()
         return self._queue.samples == 0
 
     async def _run(self) -> None:

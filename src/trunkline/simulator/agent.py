@@ -34,7 +34,7 @@ _TITLE: Final = "org.opencontainers.image.title"
 _ECR: Final = ".dkr.ecr."
 _TIMEOUT_S: Final = 15.0
 _RENEW_BEFORE_S: Final = 600.0
-STREAM_CHARACTERS: Final = 40_000
+STREAM_CHARACTERS: Final = 4_000_000
 """What a stream of CloudWatch Logs holds before it begins anew; the files in the state folder hold twice as much."""
 _BATCH_BYTES: Final = 900_000  # PutLogEvents takes 1,048,576, and counts 26 for every event
 

@@ -153,7 +153,7 @@ def outcome(response: Response, destination: str) -> DeliveryError | None:
     status = response.status
     if 200 <= status < 300:
         return None
-    said = f"{destination} answered {status}: {_message(response)}"
+    said = f"{destination} answered {status}: {_message(response).rstrip('.')}"
     if status in (401, 403):
         return Hold(f"{said}. {_explain_forbidden(response)}", reason="forbidden")
     if status == 404:
