@@ -251,7 +251,15 @@ async def test_sending_succeeds_or_raises_what_the_host_understands(name: str) -
         404: "Hold",
         408: "RetryLater",
     }
-    answers |= {413: "TooLarge", 418: "Rejected", 429: "RetryLater", 500: "RetryLater", 503: "RetryLater"}
+    answers |= {
+        302: "Hold",
+        405: "Hold",
+        413: "TooLarge",
+        422: "Rejected",
+        429: "RetryLater",
+        500: "RetryLater",
+        503: "RetryLater",
+    }
     async for status, delivery in answering(name, list(answers)):
         raised = None
         try:

@@ -135,11 +135,17 @@ class DeliveryError(TrunklineError):
 
 
 class RetryLater(DeliveryError):  # noqa: N818 (named for what the host does)
-    """The same bytes may succeed later; `after_s` is the receiver's own wish, if it had one."""
+    """The same bytes may succeed later.
 
-    def __init__(self, message: str, *, reason: str, after_s: float | None = None) -> None:
+    `after_s` is the receiver's own wish, if it had one; after `tries` more, if given, the bytes count as refused.
+    """
+
+    def __init__(
+        self, message: str, *, reason: str, after_s: float | None = None, tries: int | None = None
+    ) -> None:
         super().__init__(message, reason=reason)
         self.after_s = after_s
+        self.tries = tries
 
 
 class TooLarge(DeliveryError):  # noqa: N818

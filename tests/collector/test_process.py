@@ -59,6 +59,11 @@ class World:
         self.scrapes += 1
         return aiohttp.web.Response(text=f"# TYPE scrapes_total counter\nscrapes_total {self.scrapes}\n")
 
+    async def nobody(self, request: aiohttp.web.Request) -> aiohttp.web.Response:
+        """A metadata endpoint that knows nothing."""
+        del request
+        return aiohttp.web.json_response({})
+
     async def write(self, request: aiohttp.web.Request) -> aiohttp.web.Response:
         body = await request.read()
         if self.answer == 200:
@@ -88,6 +93,7 @@ async def world() -> AsyncIterator[World]:
     application = aiohttp.web.Application()
     application.router.add_get("/metrics", made.metrics)
     application.router.add_post("/write", made.write)
+    application.router.add_get("/v4/x/task", made.nobody)
     runner = aiohttp.web.AppRunner(application)
     await runner.setup()
     site = aiohttp.web.TCPSite(runner, "127.0.0.1", 0)
@@ -326,3 +332,40 @@ async def test_a_target_that_goes_away_is_down_and_its_series_end(world: World, 
             while not is_stale(world.stored["scrapes_total"][-1]):  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
     assert world.stored["up"][-1] == 0.0
+
+
+async def test_a_reload_that_cannot_be_started_goes_back_to_the_old_configuration(
+    world: World, tmp_path: Path
+) -> None:
+    path = world.config(tmp_path)
+    async with collector(tmp_path, "--config", str(path)) as running:
+        await world.until("scrapes_total", 2)
+        path.write_text(path.read_text().replace("127.0.0.1:0", "127.0.0.1:99999"))
+        running.process.send_signal(signal.SIGHUP)
+        await running.said("cannot be started, back to the old one: '127.0.0.1:99999' is not host:port")
+        await world.until("scrapes_total", len(world.stored["scrapes_total"]) + 2)
+        assert await running.stop() == 0
+
+
+async def test_samples_for_an_endpoint_no_longer_configured_are_named(world: World, tmp_path: Path) -> None:
+    world.answer = 503
+    async with collector(
+        tmp_path, "--config", str(world.config(tmp_path)), "--shutdown-timeout", "0.5"
+    ) as running:
+        await running.said("answered 503")
+        await running.stop()
+    other = world.config(tmp_path, endpoint=f"http://{world.address}/write?moved")
+    async with collector(tmp_path, "--config", str(other)) as running:
+        line = await running.said(
+            "no longer configured: configure it again to deliver them, or remove the folder"
+        )
+        assert re.search(r"the queue \S+/queue/prometheusremotewrite-\w+ holds \d+ bytes", line)
+
+
+async def test_a_collector_that_cannot_learn_who_it_is_does_not_start(world: World, tmp_path: Path) -> None:
+    environment = {"ECS_CONTAINER_METADATA_URI_V4": f"http://{world.address}/v4/x"}
+    async with collector(tmp_path, "--config", str(world.config(tmp_path)), env=environment) as running:
+        assert await running.ended() == 1
+    assert "the task metadata endpoint does not say which task this is" in running.log[-1]
+    assert "its TaskARN is ''" in running.log[-1]
+    assert world.stored == {}

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import textwrap
+from collections import Counter
 from pathlib import Path
 from typing import Protocol
 
@@ -18,9 +20,16 @@ LIMITS = Limits(max_request_bytes=1000)
 
 
 def fragment(number: int, *, lane: int | None = None, size: int = 100, samples: int = 10) -> Fragment:
-    return Fragment(
-        number if lane is None else lane, bytes([number % 256]) * size, size * 3, samples, 1000 + number
-    )
+    stamp = 1000 + number
+    data = bytes([number % 256]) * size
+    return Fragment(number if lane is None else lane, data, size * 3, samples, stamp, stamp)
+
+
+class Losses(Counter[str]):
+    """What a queue gave up, by reason."""
+
+    def __call__(self, samples: int, reason: str) -> None:
+        self[reason] += samples
 
 
 def numbers(queue: Queue, limits: Limits = LIMITS) -> list[int]:
@@ -33,23 +42,29 @@ def numbers(queue: Queue, limits: Limits = LIMITS) -> list[int]:
 
 
 class Make(Protocol):
+    losses: Losses
+
     def __call__(self, max_bytes: int, segment_bytes: int = 500) -> Queue: ...
 
 
 @pytest.fixture(params=["disk", "memory"])
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
-    def queue(max_bytes: int, segment_bytes: int = 500) -> Queue:
-        if request.param == "memory":
-            return MemoryQueue(max_bytes=max_bytes)
-        return DiskQueue(tmp_path / "queue", max_bytes=max_bytes, segment_bytes=segment_bytes)
+    class Maker:
+        losses = Losses()
 
-    return queue
+        def __call__(self, max_bytes: int, segment_bytes: int = 500) -> Queue:
+            if request.param == "memory":
+                return MemoryQueue(self.losses, max_bytes=max_bytes)
+            folder = tmp_path / "queue"
+            return DiskQueue(folder, self.losses, max_bytes=max_bytes, segment_bytes=segment_bytes)
+
+    return Maker()
 
 
 def test_what_goes_in_comes_out_in_order(make: Make) -> None:
     queue = make(100_000)
     for number in range(50):
-        assert queue.append([fragment(number)]) == 0
+        assert queue.append([fragment(number)]) == 10
     assert (queue.samples, queue.oldest_ms) == (500, 1000)
     assert numbers(queue) == list(range(50))
     assert (queue.samples, queue.oldest_ms) == (0, None)
@@ -77,29 +92,120 @@ def test_a_request_stays_within_its_limits_and_never_holds_a_lane_twice(make: Ma
 
 def test_full_means_the_oldest_are_given_up_and_counted(make: Make) -> None:
     queue = make(2000)
-    given_up = sum(queue.append([fragment(number)]) for number in range(40))
+    for number in range(40):
+        assert queue.append([fragment(number)]) == 10
+    waiting = queue.samples
     left = numbers(queue)
-    assert given_up == 10 * (40 - len(left))
+    assert waiting == 10 * len(left)
+    assert make.losses == {"queue_full": 10 * (40 - len(left))}
     assert left == list(range(40 - len(left), 40))
     assert 5 < len(left) < 21
     queue.close()
 
 
-def test_an_acknowledgement_for_what_was_given_up_meanwhile_takes_nothing_else(tmp_path: Path) -> None:
-    queue = DiskQueue(tmp_path, max_bytes=1500, segment_bytes=300)
+def test_a_queue_smaller_than_a_segment_is_bounded_too(tmp_path: Path) -> None:
+    losses = Losses()
+    queue = DiskQueue(tmp_path, losses, max_bytes=1000)
+    for number in range(40):
+        queue.append([fragment(number)])
+    assert queue.size_bytes <= 1000
+    assert losses["queue_full"] + queue.samples == 400
+    queue.close()
+
+
+def test_what_is_under_way_when_it_is_given_up_is_the_senders_to_count(make: Make) -> None:
+    queue = make(1500, segment_bytes=300)
     queue.append([fragment(0)])
     chunk = queue.peek(LIMITS)
     assert chunk is not None
     for number in range(1, 30):
         queue.append([fragment(number)])
-    before = queue.samples
     queue.acknowledge(chunk)
-    assert queue.samples == before
+    assert make.losses["queue_full"] + queue.samples + chunk.samples == 300
+    assert numbers(queue)[-1] == 29
     queue.close()
 
 
+def test_what_is_too_old_leaves_before_it_is_sent(make: Make) -> None:
+    queue = make(100_000, segment_bytes=300)
+    for number in range(20):
+        queue.append([fragment(number)])
+    queue.drop_older(1000 + 10)
+    left = numbers(queue)
+    assert left[-1] == 19
+    assert 10 - 3 <= left[0] <= 10  # whole segments only
+    assert make.losses == {"too_old": 10 * left[0]}
+    queue.close()
+
+
+def test_large_batches_become_records_within_limits(tmp_path: Path) -> None:
+    queue = DiskQueue(tmp_path, Losses())
+    queue.append([Fragment(lane, b"x", 400_000, 512, 1, 1) for lane in range(20)])
+    chunk = queue.peek(Limits(max_raw_bytes=1_000_000))
+    assert chunk is not None
+    assert len(chunk.fragments) == 2
+    queue.close()
+
+
+def test_damage_costs_its_segment_and_is_counted(tmp_path: Path) -> None:
+    losses = Losses()
+    queue = DiskQueue(tmp_path, losses, segment_bytes=500)
+    for number in range(12):
+        queue.append([fragment(number)])
+    first = min(tmp_path.glob("*.seg"))
+    content = bytearray(first.read_bytes())
+    content[200] ^= 0xFF
+    first.write_bytes(content)
+    left = numbers(queue)
+    assert left[-1] == 11
+    assert len(left) < 12
+    assert losses == {"damaged": 10 * (12 - len(left))}
+    queue.append([fragment(99)])
+    assert numbers(queue) == [99]
+    queue.close()
+
+
+def test_damage_in_the_segment_being_written_does_not_stop_the_queue(tmp_path: Path) -> None:
+    losses = Losses()
+    queue = DiskQueue(tmp_path, losses)
+    queue.append([fragment(1)])
+    [segment] = tmp_path.glob("*.seg")
+    segment.write_bytes(b"\xff" * segment.stat().st_size)
+    assert numbers(queue) == []
+    assert losses == {"damaged": 10}
+    queue.append([fragment(2)])
+    assert numbers(queue) == [2]
+    queue.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount a small file system")
+def test_a_full_disk_gives_up_the_oldest_and_counts_them(tmp_path: Path) -> None:
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(tmp_path)], check=True)
+    try:
+        losses = Losses()
+        queue = DiskQueue(tmp_path / "queue", losses, segment_bytes=8000)
+        kept = sum(queue.append([fragment(number, size=1000)]) for number in range(200))
+        assert kept == 2000
+        assert losses["disk_full"] + queue.samples == 2000
+        left = numbers(queue)
+        assert left == list(range(200 - len(left), 200))
+        assert len(left) > 20
+        queue.close()
+    finally:
+        subprocess.run(["umount", "--lazy", str(tmp_path)], check=True)
+
+
+def test_a_folder_that_cannot_be_used_holds_no_lock(tmp_path: Path) -> None:
+    (tmp_path / "cursor").mkdir()
+    for _ in range(2):
+        with pytest.raises(OSError, match="directory"):
+            DiskQueue(tmp_path, Losses(), patience_s=0.2)
+    (tmp_path / "cursor").rmdir()
+    DiskQueue(tmp_path, Losses()).close()
+
+
 def test_a_restart_goes_on_where_it_stopped(tmp_path: Path) -> None:
-    queue = DiskQueue(tmp_path, segment_bytes=500)
+    queue = DiskQueue(tmp_path, Losses(), segment_bytes=500)
     for number in range(20):
         queue.append([fragment(number)])
     chunk = queue.peek(LIMITS)
@@ -107,7 +213,7 @@ def test_a_restart_goes_on_where_it_stopped(tmp_path: Path) -> None:
     first = [one.data[0] for one in chunk.fragments]
     queue.acknowledge(chunk)
     queue.close()
-    reopened = DiskQueue(tmp_path, segment_bytes=500)
+    reopened = DiskQueue(tmp_path, Losses(), segment_bytes=500)
     assert reopened.samples == 10 * (20 - len(first))
     reopened.append([fragment(20)])
     assert first + numbers(reopened) == list(range(21))
@@ -115,10 +221,10 @@ def test_a_restart_goes_on_where_it_stopped(tmp_path: Path) -> None:
 
 
 def test_records_of_two_processes_never_share_a_request(tmp_path: Path) -> None:
-    queue = DiskQueue(tmp_path)
+    queue = DiskQueue(tmp_path, Losses())
     queue.append([fragment(1)])
     queue.close()
-    reopened = DiskQueue(tmp_path)
+    reopened = DiskQueue(tmp_path, Losses())
     reopened.append([fragment(2)])
     chunk = reopened.peek(Limits())
     assert chunk is not None
@@ -130,13 +236,13 @@ def test_records_of_two_processes_never_share_a_request(tmp_path: Path) -> None:
 def test_a_torn_end_costs_only_what_was_never_kept(tmp_path: Path) -> None:
     def check(cut: int) -> None:
         folder = tmp_path / str(cut)
-        queue = DiskQueue(folder)
+        queue = DiskQueue(folder, Losses())
         for number in range(3):
             queue.append([fragment(number)])
         queue.close()
         [segment] = folder.glob("*.seg")
         segment.write_bytes(segment.read_bytes()[:-cut])
-        reopened = DiskQueue(folder)
+        reopened = DiskQueue(folder, Losses())
         assert numbers(reopened) == [0, 1]
         reopened.close()
 
@@ -151,9 +257,9 @@ def test_killed_at_any_moment_everything_reported_as_kept_is_there(tmp_path: Pat
         from pathlib import Path
         from trunkline.collector.queue import DiskQueue
         from trunkline.component.contract import Fragment
-        queue = DiskQueue(Path(sys.argv[1]), segment_bytes=5000)
+        queue = DiskQueue(Path(sys.argv[1]), print, segment_bytes=5000)
         for number in range(10**9):
-            queue.append([Fragment(number, number.to_bytes(8, "big") * 20, 1, 1, number)])
+            queue.append([Fragment(number, number.to_bytes(8, "big") * 20, 1, 1, number, number)])
             print(number, flush=True)
     """)
     process = subprocess.Popen(
@@ -166,7 +272,7 @@ def test_killed_at_any_moment_everything_reported_as_kept_is_there(tmp_path: Pat
     kept = max([kept, *(int(line) for line in process.stdout.read().split())])
     process.wait()
     process.stdout.close()
-    queue = DiskQueue(tmp_path)
+    queue = DiskQueue(tmp_path, Losses())
     found = []
     while chunk := queue.peek(Limits()):
         found += [int.from_bytes(one.data[:8], "big") for one in chunk.fragments]
@@ -177,20 +283,20 @@ def test_killed_at_any_moment_everything_reported_as_kept_is_there(tmp_path: Pat
 
 
 def test_a_second_collector_is_kept_out_of_the_folder(tmp_path: Path) -> None:
-    queue = DiskQueue(tmp_path)
+    queue = DiskQueue(tmp_path, Losses())
     with pytest.raises(QueueError, match="is used by another collector; give each its own --data-dir"):
-        DiskQueue(tmp_path, patience_s=0.2)
+        DiskQueue(tmp_path, Losses(), patience_s=0.2)
     queue.close()
-    DiskQueue(tmp_path).close()
+    DiskQueue(tmp_path, Losses()).close()
 
 
 def test_closing_an_empty_queue_leaves_no_segment(tmp_path: Path) -> None:
-    queue = DiskQueue(tmp_path)
+    queue = DiskQueue(tmp_path, Losses())
     queue.append([fragment(1)])
     assert numbers(queue) == [1]
     queue.close()
     assert list(tmp_path.glob("*.seg")) == []
-    reopened = DiskQueue(tmp_path)
+    reopened = DiskQueue(tmp_path, Losses())
     reopened.append([fragment(2)])
     assert numbers(reopened) == [2]
     reopened.close()
@@ -202,13 +308,13 @@ def test_a_queue_is_a_list_whatever_happens_to_it(
     tmp_path_factory: pytest.TempPathFactory, steps: list[int | str]
 ) -> None:
     folder = tmp_path_factory.mktemp("queue")
-    queue = DiskQueue(folder, segment_bytes=700)
+    queue = DiskQueue(folder, Losses(), segment_bytes=700)
     model: list[int] = []
     number = 0
     for step in steps:
         if step == "restart":
             queue.close()
-            queue = DiskQueue(folder, segment_bytes=700)
+            queue = DiskQueue(folder, Losses(), segment_bytes=700)
         elif step == "take":
             chunk = queue.peek(LIMITS)
             assert (chunk is None) == (not model)

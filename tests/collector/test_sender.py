@@ -48,7 +48,8 @@ class Receiver:
 
 
 def fragment(lane: int, *, age_s: float = 0.0) -> Fragment:
-    return Fragment(lane, b"x" * 10, 30, 5, int((NOW - age_s) * 1000))
+    stamp = int((NOW - age_s) * 1000)
+    return Fragment(lane, b"x" * 10, 30, 5, stamp, stamp)
 
 
 async def deliver(receiver: Receiver, fragments: Sequence[Fragment]) -> tuple[SelfMetrics, VirtualClock]:
@@ -132,14 +133,14 @@ async def test_what_is_too_old_is_given_up_before_sending() -> None:
 
 async def test_draining_does_not_wait_out_a_pause_and_leaves_the_rest_in_the_queue() -> None:
     receiver = Receiver(lambda _: RetryLater("down", reason="unreachable", after_s=3600))
-    queue = MemoryQueue()
+    queue = MemoryQueue(lambda *_: None)
     started = asyncio.get_running_loop().time()
 
     class RealClock(VirtualClock):
         async def sleep(self, seconds: float) -> None:
             await asyncio.sleep(seconds)
 
-    async with Sender("remote", receiver, lambda: queue, SelfMetrics(), RealClock()) as sender:
+    async with Sender("remote", receiver, lambda _: queue, SelfMetrics(), RealClock()) as sender:
         sender.keep([fragment(1)])
         await asyncio.sleep(0.4)
         assert await sender.drain(0.7) is False
@@ -160,7 +161,7 @@ async def test_what_a_full_queue_gives_up_is_counted() -> None:
     metrics = SelfMetrics()
     receiver = Receiver(lambda _: Hold("closed", reason="forbidden"))
     async with Sender(
-        "remote", receiver, lambda: MemoryQueue(max_bytes=15), metrics, VirtualClock()
+        "remote", receiver, lambda lost: MemoryQueue(lost, max_bytes=15), metrics, VirtualClock()
     ) as sender:
         for lane in range(4):
             sender.keep([fragment(lane)])
@@ -172,3 +173,26 @@ def test_pauses_grow_to_their_bound_and_vary_by_their_share() -> None:
     backoff = Backoff(initial_s=1, multiplier=2, max_s=10, randomization=0.5)
     assert [backoff.pause_s(failures, 0.5) for failures in (1, 2, 3, 4, 5, 100)] == [1, 2, 4, 8, 10, 10]
     assert (backoff.pause_s(1, 0.0), backoff.pause_s(1, 1.0)) == (0.5, 1.5)
+
+
+async def test_a_limit_on_series_is_waited_out_once_and_then_refused() -> None:
+    limited = RetryLater("per-user series limit", reason="series_limit", after_s=60, tries=1)
+    receiver = Receiver(lambda lanes: limited if 3 in lanes else None)
+    metrics, clock = await deliver(receiver, [fragment(lane) for lane in range(1, 5)])
+    assert receiver.taken == [1, 2, 4]
+    assert metrics.refused.values == {("remote", "series_limit"): 5}
+    assert sum(clock.slept) < 300
+
+
+async def test_what_becomes_too_old_while_it_waits_is_given_up() -> None:
+    receiver = Receiver(lambda _: RetryLater("down", reason="unreachable", after_s=50), Limits(max_age_s=120))
+    metrics, _ = await deliver(receiver, [fragment(1), fragment(2, age_s=100)])
+    assert [len(request) for request in receiver.requests] == [2, 1, 1]
+    assert metrics.refused.values == {("remote", "too_old"): 10}
+
+
+async def test_a_stopped_sender_shows_no_gauges() -> None:
+    metrics = SelfMetrics()
+    async with Sender("remote", Receiver(lambda _: None), MemoryQueue, metrics, VirtualClock()):
+        assert b'trunkline_queue_samples{exporter="remote"} 0' in metrics.render()
+    assert b"trunkline_queue_samples{" not in metrics.render()

@@ -10,8 +10,18 @@ import pytest
 
 from trunkline.errors import ConfigError, Hold, Rejected, RetryLater, TooLarge
 from trunkline.exporters.prometheusremotewrite import AwsRemoteWriteConfig, RemoteWriteConfig
-from trunkline.exporters.prometheusremotewrite.config import AuthConfig, AwsAuthConfig, ConversionConfig
-from trunkline.exporters.prometheusremotewrite.delivery import classify, final_labels, outcome
+from trunkline.exporters.prometheusremotewrite.config import (
+    AuthConfig,
+    AwsAuthConfig,
+    ConversionConfig,
+    RetryConfig,
+)
+from trunkline.exporters.prometheusremotewrite.delivery import (
+    classify,
+    final_labels,
+    new_credentials_may_help,
+    outcome,
+)
 from trunkline.extensions.health_check import HealthCheckConfig
 from trunkline.model import Family, Kind, Origin, Resource, Series, make_labels
 from trunkline.net.message import Response
@@ -121,7 +131,10 @@ def test_monotonic_sums_are_counters() -> None:
         ),
         (400, "duplicate sample for timestamp", Rejected, "duplicate_timestamp", "duplicate"),
         (400, "series has too many labels", Rejected, "labels", "too many labels"),
-        (302, "moved", Rejected, "bad_request", "answered 302"),
+        (302, "moved", Hold, "misdirected", "check the endpoint's path"),
+        (405, "", Hold, "misdirected", "not a URL that takes remote write"),
+        (422, "?", Rejected, "bad_request", "answered 422"),
+        (400, "per-labelset series limit of 5 exceeded", Rejected, "labelset_limit", "per-labelset"),
     ],
 )
 def test_an_answer_says_what_happens_next(
@@ -133,6 +146,22 @@ def test_an_answer_says_what_happens_next(
     assert problem.reason == reason
     assert words in str(problem)
     assert str(problem).startswith(f"{AMP} answered {status}")
+
+
+def test_a_redirect_names_the_url_to_write() -> None:
+    problem = outcome(Response(308, "", {"location": "https://other/write"}, b""), AMP)
+    assert "It redirects to https://other/write: write that URL as endpoint" in str(problem)
+
+
+def test_a_policy_that_allows_nothing_is_not_renewed_against() -> None:
+    def helps(status: int, message: str) -> bool:
+        return new_credentials_may_help(Response(status, "", {}, message.encode()))
+
+    assert helps(401, "")
+    assert helps(403, "The security token included in the request is expired")
+    assert helps(403, "not authorized, with an explicit deny in an identity-based policy")
+    assert not helps(403, "not authorized because no identity-based policy allows the aps:RemoteWrite action")
+    assert not helps(404, "Workspace not found")
 
 
 def test_success_is_no_problem() -> None:
@@ -150,6 +179,7 @@ def test_the_wish_for_a_pause_is_read_in_both_forms() -> None:
     assert wish(formatdate(time() + 30, usegmt=True)) == pytest.approx(30, abs=2)
     assert wish(formatdate(time() - 30, usegmt=True)) == 0
     assert wish("soon") is None
+    assert wish("999999") == 300
 
 
 def test_refusals_are_counted_by_reason() -> None:
@@ -163,20 +193,36 @@ def test_what_is_wrong_with_the_settings_is_named() -> None:
     def problems(config: RemoteWriteConfig) -> list[str]:
         return [f"{path}: {message}" for path, message in config.check()]
 
-    assert problems(RemoteWriteConfig(endpoint="nowhere"))[0].startswith(
-        "endpoint: invalid endpoint 'nowhere'"
-    )
+    assert problems(RemoteWriteConfig(endpoint="nowhere")) == [
+        "endpoint: invalid endpoint: expected http(s)://host/path"
+    ]
     assert problems(RemoteWriteConfig(endpoint=URL, compression="gzip")) == [
         "compression: compression type must be snappy"
     ]
     [empty] = problems(RemoteWriteConfig(endpoint=URL, external_labels={"a": ""}))
     assert "contains an empty key or value" in empty
+    assert problems(RemoteWriteConfig(endpoint="http://user:secret@h/write")) == [
+        "endpoint: user and password in the URL are not sent; use headers or an authenticator"
+    ]
+    wrong = RetryConfig(initial_interval=0.0, max_interval=-1.0, randomization_factor=9, multiplier=0.1)
+    assert [one.partition(":: ")[0].partition(": ")[0] for one in problems(retrying(wrong))] == [
+        "retry_on_failure::initial_interval",
+        "retry_on_failure::max_interval",
+        "retry_on_failure::randomization_factor",
+        "retry_on_failure::multiplier",
+    ]
+    [nameless] = problems(RemoteWriteConfig(endpoint=URL, external_labels={"_": "x"}))
+    assert nameless.startswith("external_labels::_: ")
     [region] = problems(AwsRemoteWriteConfig(endpoint=URL))
     assert region.startswith("aws_auth::region: invalid endpoint")
     assert problems(AwsRemoteWriteConfig(endpoint=AMP)) == []
     assert problems(AwsRemoteWriteConfig(endpoint=URL, aws_auth=AwsAuthConfig(region="eu-west-1"))) == []
     [role] = problems(AwsRemoteWriteConfig(endpoint=AMP, aws_auth=AwsAuthConfig(role_arn="Central")))
     assert role.startswith("aws_auth::role_arn: 'Central' is not a role's ARN")
+
+
+def retrying(retry: RetryConfig) -> RemoteWriteConfig:
+    return RemoteWriteConfig(endpoint=URL, retry_on_failure=retry)
 
 
 def test_an_authenticator_must_run_and_must_sign() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from trunkline.errors import ExpositionError
 from trunkline.model import Resource, is_stale, make_labels
 from trunkline.net.message import Response
 from trunkline.net.server import serve
@@ -122,14 +123,22 @@ def test_a_failed_scrape_makes_everything_stale_once_and_up_0() -> None:
 
 
 def test_a_body_with_an_error_in_it_counts_as_failed_as_a_whole() -> None:
-    from trunkline.errors import ExpositionError
-
     scrapes = Scrapes()
     scrapes.scrape("a 1\n")
     with pytest.raises(ExpositionError):
         scrapes.scrape("a 2\nb 2\nc x\n")
     assert stale(scrapes.scrape(None)) == ["a"]
     assert live(scrapes.scrape("a 3\nb 3\n")) == {"a": 3.0, "b": 3.0}
+
+
+def test_bodies_that_always_fail_half_way_leave_nothing_behind() -> None:
+    scrapes = Scrapes()
+    scrapes.scrape("a 1\n")
+    for number in range(50):
+        with pytest.raises(ExpositionError):
+            scrapes.scrape(f'a 1\nx{{n="{number}"}} 1\nbroken\n')
+        scrapes.scrape(None)
+    assert len(scrapes.columns.table) <= len(SYNTHETIC) + 3
 
 
 def test_a_changed_type_is_decided_anew_without_a_break() -> None:
@@ -199,7 +208,7 @@ def test_label_conflicts_are_settled_as_in_prometheus() -> None:
     check({"job": "x"}, {"job": "x", "instance": "h:1"}, honor_labels=True)
     check({"job": ""}, {"instance": "h:1"}, honor_labels=True)
     check({"zone": "b"}, {**own, "zone": "a", "exported_zone": "b"}, labels={"zone": "a"})
-    check({}, own, labels={"__internal": "x", "empty": ""})
+    check({}, own, labels={"empty": ""})
 
 
 def test_external_labels_win_over_everything() -> None:
@@ -207,6 +216,27 @@ def test_external_labels_win_over_everything() -> None:
     file = PrometheusFile(global_=GlobalConfig(external_labels={"job": "outer"}), scrape_configs=[job])
     [found] = targets_of(file)
     assert dict(sample_labels("m", (), found))["job"] == "outer"
+
+
+def job_with(*groups: StaticConfig, **settings: Any) -> ScrapeConfig:
+    return ScrapeConfig(job_name="a", static_configs=list(groups), **settings)
+
+
+def test_a_target_listed_twice_is_scraped_once() -> None:
+    job = job_with(
+        StaticConfig(targets=["h:1", "h:1", "h:2"]), StaticConfig(targets=["h:1"], labels={"zone": "a"})
+    )
+    found = list(targets_of(PrometheusFile(scrape_configs=[job])))
+    assert [(one.address, dict(one.labels).get("zone")) for one in found] == [
+        ("h:1", None),
+        ("h:2", None),
+        ("h:1", "a"),
+    ]
+
+
+def test_a_path_without_a_slash_gets_one() -> None:
+    job = job_with(StaticConfig(targets=["h:1"]), metrics_path="stats")
+    assert [one.url for one in targets_of(PrometheusFile(scrape_configs=[job]))] == ["http://h:1/stats"]
 
 
 def test_what_is_wrong_with_a_job_is_named() -> None:
@@ -221,6 +251,8 @@ def test_what_is_wrong_with_a_job_is_named() -> None:
     ]
     [timeout] = problems(ScrapeConfig(job_name="a", scrape_interval=5.0, scrape_timeout=6.0))
     assert timeout.endswith('scrape timeout greater than scrape interval for scrape config with job name "a"')
+    [internal] = problems(job_with(StaticConfig(targets=["h:1"], labels={"__scheme__": "https"})))
+    assert "__scheme__ is not supported as a label; use metrics_path, scheme or params" in internal
     [slash] = problems(ScrapeConfig(job_name="a", static_configs=[StaticConfig(targets=["h:1/metrics"])]))
     assert '"h:1/metrics" is not a valid hostname' in slash
 
@@ -266,12 +298,12 @@ async def test_a_target_is_scraped_over_http_in_its_rhythm() -> None:
 
 async def test_the_last_scrape_counts_only_if_it_succeeds() -> None:
     seen = Recorder()
-    async with exposing(iter([page("a 1\n"), page("", status=503)])) as address:
+    async with exposing(iter([page("a 1\n"), page("broken"), page("", status=503)])) as address:
         context = context_for("prometheus")
         client = context.clients.client()
         loop = TargetLoop(target(address), context, client, seen, VirtualClock())
-        await loop.last_scrape()
-        await loop.last_scrape()
+        for _ in range(3):
+            await loop.last_scrape()
         await client.aclose()
     await loop.last_scrape()
     assert [batch.value("a") for batch in seen.batches] == [1]
@@ -293,6 +325,16 @@ async def test_a_target_that_does_not_answer_is_down_and_the_log_says_it_once(
     said = [record.message for record in caplog.records]
     assert len(said) == 1
     assert said[0].startswith("target http://127.0.0.1:9/metrics cannot be scraped: ")
+
+
+def test_tasks_with_one_configuration_are_scraped_at_different_moments() -> None:
+    def phase(task: str) -> float:
+        context = context_for("prometheus", identity=Resource({}, {"aws_ecs_task_id": task}))
+        loop = TargetLoop(target(), context, context.clients.client(), Recorder(), VirtualClock())
+        return loop.phase_s
+
+    assert len({phase(f"t{number}") for number in range(20)}) == 20
+    assert phase("t1") == phase("t1")
 
 
 def test_parameters_become_the_query() -> None:

@@ -95,10 +95,18 @@ async def fetch_identity(
     metadata = TaskMetadata(client, base, timeout_s=2.0)
     for attempt in range(_ATTEMPTS - 1):
         try:
-            return identity_of(await metadata.task())
+            return _known(await metadata.task())
         except FetchError:
             await sleep(_FIRST_PAUSE_S * 2**attempt)
-    return identity_of(await metadata.task())
+    return _known(await metadata.task())
+
+
+def _known(task: Mapping[str, Any]) -> Resource:
+    resource = identity_of(task)
+    if "aws_ecs_task_id" not in resource.identity:
+        arn = _text(task, "TaskARN")
+        raise ProtocolError(f"the task metadata names no task: its TaskARN is {arn!r}")
+    return resource
 
 
 def identity_of(task: Mapping[str, Any]) -> Resource:

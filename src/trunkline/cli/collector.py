@@ -9,6 +9,7 @@ import logging
 import os
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -17,6 +18,7 @@ from trunkline.errors import UsageError
 
 if TYPE_CHECKING:
     from trunkline.collector.config import CollectorConfig
+    from trunkline.collector.host import Host
     from trunkline.net.client import ClientFactory
 
 DEFAULT_DATA_DIR: Final = "/var/lib/trunkline"
@@ -25,6 +27,7 @@ LEVELS: Final = {
     "info": logging.INFO,
     "warn": logging.WARNING,
     "error": logging.ERROR,
+    **dict.fromkeys(("dpanic", "panic", "fatal"), logging.CRITICAL),
 }
 
 
@@ -32,7 +35,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     commands = parser.add_subparsers(metavar="ACTION", required=True)
     _configure_run(commands.add_parser("run", help="run until SIGTERM; SIGHUP reads the configuration anew"))
     validate = commands.add_parser("validate", help="check a configuration and say everything that is wrong")
-    _add_sources(validate)
+    _configure_run(validate)
     validate.set_defaults(run=_validate)
     listing = commands.add_parser("components", help="list the components a configuration can use")
     listing.add_argument("--json", action="store_true", help="as JSON")
@@ -82,24 +85,25 @@ def _add_sources(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from trunkline.collector.host import Host, HostSettings
+    from trunkline.net.loop import PromptLoop
 
     config = _read(options)
     _start_log(config)
-    environment = os.environ
-    host = Host(
-        lambda: _read(options),
-        HostSettings(
-            data_dir=options.data_dir or Path(environment.get("TRUNKLINE_DATA_DIR") or DEFAULT_DATA_DIR),
-            metrics_address=options.metrics_address or environment.get("TRUNKLINE_METRICS_ADDRESS"),
-            health_address=options.health_address or environment.get("TRUNKLINE_HEALTH_ADDRESS"),
-            shutdown_timeout_s=options.shutdown_timeout,
-        ),
-        _clients(options),
-        environment,
-    )
-    asyncio.run(host.run(config))
+    with asyncio.Runner(loop_factory=PromptLoop) as runner:
+        runner.run(_host(options, os.environ).run(config))
     return 0
+
+
+def _host(options: argparse.Namespace, environment: Mapping[str, str]) -> Host:
+    from trunkline.collector.host import Host, HostSettings
+
+    settings = HostSettings(
+        data_dir=options.data_dir or Path(environment.get("TRUNKLINE_DATA_DIR") or DEFAULT_DATA_DIR),
+        metrics_address=options.metrics_address or environment.get("TRUNKLINE_METRICS_ADDRESS"),
+        health_address=options.health_address or environment.get("TRUNKLINE_HEALTH_ADDRESS"),
+        shutdown_timeout_s=options.shutdown_timeout,
+    )
+    return Host(lambda: _read(options), settings, _clients(options), environment)
 
 
 def _clients(options: argparse.Namespace) -> ClientFactory:
@@ -146,6 +150,9 @@ class _JsonFormatter(_LineFormatter):
 
 def _validate(options: argparse.Namespace) -> int:
     config = _read(options)
+    # Whether this machine is an ECS task says nothing about the configuration.
+    environment = {"ECS_CONTAINER_METADATA_URI_V4": "http://169.254.170.2/v4/any", **os.environ}
+    _host(options, environment).check(config)
     for warning in config.warnings:
         print(f"warning: {warning}")
     pipelines = ", ".join(str(name) for name in config.service.pipelines)
@@ -179,6 +186,9 @@ def _healthcheck(options: argparse.Namespace) -> int:
     from trunkline.net.message import Request
 
     address = options.address or os.environ.get("TRUNKLINE_HEALTH_ADDRESS") or "127.0.0.1:13133"
+    host, _, port = address.rpartition(":")
+    if host in ("", "0.0.0.0", "[::]"):  # noqa: S104 (where a collector listens that listens everywhere)
+        address = f"127.0.0.1:{port}"
 
     async def status() -> int:
         client = Client()

@@ -20,7 +20,7 @@ from trunkline.aws.credentials import CredentialsFactory
 from trunkline.aws.task_metadata import fetch_identity
 from trunkline.collector.config import CollectorConfig
 from trunkline.collector.pipelines import Assembly, build
-from trunkline.collector.queue import DiskQueue, MemoryQueue, Queue
+from trunkline.collector.queue import DiskQueue, Lost, MemoryQueue, Queue
 from trunkline.collector.sender import Sender
 from trunkline.component.contract import ComponentId, Context, Delivery
 from trunkline.component.metrics import SelfMetrics
@@ -88,7 +88,7 @@ class Host:
                 async with self._running(parts):
                     started = True
                     replacement = await self._until_replaced(parts)
-            except TrunklineError as error:
+            except Exception as error:
                 if started or previous is None:
                     raise
                 log.error("the new configuration cannot be started, back to the old one: %s", error)  # noqa: TRY400
@@ -99,10 +99,10 @@ class Host:
     async def _until_replaced(self, parts: _Parts) -> _Parts:
         """Wait for a stop or for a new configuration that can be built; a wrong one changes nothing."""
         while True:
-            self._reload.clear()
             await _first(self._stop, self._reload)
             if self._stop.is_set():
                 return parts
+            self._reload.clear()
             try:
                 replacement = self._build(self._read())
             except (ConfigError, UsageError) as error:
@@ -110,6 +110,10 @@ class Host:
             else:
                 log.info("new configuration read")
                 return replacement
+
+    def check(self, config: CollectorConfig) -> None:
+        """Build every part of `config` and start none. Raises ConfigError with everything that is wrong."""
+        self._build(config)
 
     def _build(self, config: CollectorConfig) -> _Parts:
         credentials = CredentialsFactory(self._clients, self._environment)
@@ -129,9 +133,25 @@ class Host:
             log.warning("%s", warning)
         return _Parts(build(config, lend, self._sender), credentials)
 
+    def _name_orphans(self, assembly: Assembly) -> None:
+        """Say which queues hold samples that no exporter of this configuration will deliver."""
+        owned = {
+            queue_folder(self._settings.data_dir, id_, sender.destination)
+            for id_, sender in assembly.senders.items()
+        }
+        for folder in sorted((self._settings.data_dir / "queue").glob("*/")):
+            size = sum(path.stat().st_size for path in folder.glob("*.seg"))
+            if folder not in owned and size:
+                log.warning(
+                    "the queue %s holds %d bytes for an exporter or endpoint that is no longer configured: configure "
+                    "it again to deliver them, or remove the folder",
+                    folder,
+                    size,
+                )
+
     def _sender(self, id_: ComponentId, delivery: Delivery) -> Sender:
-        def open_queue() -> Queue:
-            return open_or_remember(queue_folder(self._settings.data_dir, id_, delivery.destination))
+        def open_queue(lost: Lost) -> Queue:
+            return open_or_remember(queue_folder(self._settings.data_dir, id_, delivery.destination), lost)
 
         return Sender(str(id_), delivery, open_queue, self._metrics, SystemClock())
 
@@ -151,23 +171,28 @@ class Host:
                 for name, receiver in assembly.receivers.items()
             ]
             self._healthy = True
+            self._name_orphans(assembly)
             log.info("running: %d receivers, %d senders", len(tasks), len(assembly.senders))
             try:
                 yield
             finally:
                 self._healthy = False
+                deadline = time.monotonic() + self._settings.shutdown_timeout_s
                 if self._stop.is_set():
-                    await self._drain(assembly)
+                    await self._scrape_last(assembly)
                 await _cancel(tasks)
+                if self._stop.is_set():
+                    await self._drain(assembly, deadline)
 
-    async def _drain(self, assembly: Assembly) -> None:
-        """The last scrape, then everything delivered that can be in time; the rest stays in the queues."""
-        deadline = time.monotonic() + self._settings.shutdown_timeout_s
+    async def _scrape_last(self, assembly: Assembly) -> None:
         log.info("stopping: last scrape, then %d queues", len(assembly.senders))
         drains = [asyncio.ensure_future(receiver.drain()) for receiver in assembly.receivers.values()]
         if drains:
             await asyncio.wait(drains, timeout=LAST_SCRAPE_S)
             await _cancel(drains)
+
+    async def _drain(self, assembly: Assembly, deadline: float) -> None:
+        """Everything delivered that can be in time; the rest stays in the queues."""
         remaining_s = max(deadline - time.monotonic(), 0.1)
         emptied = await asyncio.gather(*(sender.drain(remaining_s) for sender in assembly.senders.values()))
         for name, empty in zip(assembly.senders, emptied, strict=True):
@@ -179,9 +204,8 @@ class Host:
     async def _servers(self, assembly: Assembly) -> AsyncIterator[None]:
         health = next((ext for ext in assembly.extensions.values() if isinstance(ext, HealthCheck)), None)
         health_at = self._settings.health_address or (health.endpoint if health else HEALTH_ADDRESS)
-        path = health.path if health else "/"
         async with AsyncExitStack() as stack:
-            await stack.enter_async_context(_serve_at(health_at, {path: self._show_health}))
+            await stack.enter_async_context(_serve_at(health_at, {"/": self._show_health}))
             for address in self._metrics_addresses(assembly):
                 await stack.enter_async_context(_serve_at(address, {"/metrics": self._show_metrics}))
             yield
@@ -223,19 +247,19 @@ class Host:
         loop.add_signal_handler(signal.SIGHUP, self._reload.set)
 
 
-def queue_folder(data_dir: Path, id_: ComponentId, destination: str) -> Path:
+def queue_folder(data_dir: Path, id_: ComponentId | str, destination: str) -> Path:
     """The folder of an exporter's queue: its own and its URL's, so that nothing is sent to a new address by mistake."""
     digest = hashlib.blake2b(destination.encode(), digest_size=6).hexdigest()
     return data_dir / "queue" / f"{re.sub(r'[^A-Za-z0-9_-]', '_', str(id_))}-{digest}"
 
 
-def open_or_remember(folder: Path) -> Queue:
+def open_or_remember(folder: Path, lost: Lost) -> Queue:
     """The queue in `folder`, or one in memory when the disk cannot be written.
 
     Raises QueueError when another collector uses the folder.
     """
     try:
-        return DiskQueue(folder)
+        return DiskQueue(folder, lost)
     except OSError as error:
         reason = error.strerror or str(error)
     log.error(
@@ -244,14 +268,14 @@ def open_or_remember(folder: Path) -> Queue:
         folder,
         reason,
     )
-    return MemoryQueue()
+    return MemoryQueue(lost)
 
 
 def _serve_at(address: str, routes: Mapping[str, Handler]) -> AbstractAsyncContextManager[Server]:
     host, _, port = address.rpartition(":")
     if host == "localhost":  # one address, whatever the name means here
         host = "127.0.0.1"
-    if not port.isdecimal():
+    if not port.isdecimal() or int(port) > 65535:
         raise UsageError(f"{address!r} is not host:port, such as 127.0.0.1:8888")
     return serve(host.strip("[]") or "0.0.0.0", int(port), routes)  # noqa: S104 (what `:8888` asks for)
 

@@ -127,10 +127,11 @@ class _Builder:
             with self._placed(self._config.extensions[id_]) as declared:
                 self.assembly.extensions[str(id_)] = declared.config.build(self._context(id_))
         for id_ in _used(pipeline.exporters for pipeline in pipelines.values()):
+            self._exporters[id_] = FanOut(
+                []
+            )  # stands in for one that cannot be built, to find the other problems
             with self._placed(self._config.exporters[id_]) as declared:
                 self._exporters[id_] = self._consumer(id_, declared.config.build(self._context(id_)))
-        if self.problems:
-            return  # what stands upstream has nothing to be built on
         heads = {name: self._pipeline(pipeline) for name, pipeline in pipelines.items()}
         for id_ in _used(pipeline.receivers for pipeline in pipelines.values()):
             downstream = FanOut(

@@ -7,7 +7,7 @@ process being killed at any moment. Layout of a queue's folder, all numbers litt
     cursor                  two slots of {u32 crc, u64 generation, u64 segment, u64 offset}, written in turn
     0000000000000001.seg    records: {u32 crc of the rest, u32 payload bytes} payload
                             payload: u16 fragments, then for each {u64 lane, u32 raw bytes, u32 samples,
-                            i64 oldest timestamp in ms, u32 data bytes}, then the data of each
+                            i64 oldest and newest timestamp in ms, u32 data bytes}, then the data of each
 
 Every process starts a segment of its own, and a chunk never spans segments: slots, and with them lanes, mean
 something only within one process.
@@ -22,10 +22,11 @@ import struct
 import time
 import zlib
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeAlias
 
 from trunkline.component.contract import Fragment, Limits
 from trunkline.errors import QueueError
@@ -34,12 +35,17 @@ log = logging.getLogger(__name__)
 
 _HEAD: Final = struct.Struct("<II")
 _COUNT: Final = struct.Struct("<H")
-_FRAGMENT: Final = struct.Struct("<QIIqI")
+_FRAGMENT: Final = struct.Struct("<QIIqqI")
 _CURSOR: Final = struct.Struct("<IQQQ")
 
 SEGMENT_BYTES: Final = 4 * 1024 * 1024
 RECORD_BYTES: Final = 256 * 1024
-"""A batch larger than this is written as several records, so that a request can end between them."""
+RECORD_RAW_BYTES: Final = 1024 * 1024
+RECORD_SAMPLES: Final = 2048
+"""A batch larger than these is written as several records, so that a request can end between them."""
+
+Lost: TypeAlias = Callable[[int, str], None]
+"""Told how many samples were given up, and why: `queue_full`, `disk_full`, `too_old` or `damaged`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +53,7 @@ class Chunk:
     """What one request will carry: whole records, in order, at most one fragment of any lane."""
 
     fragments: Sequence[Fragment]
-    end: object
+    end: int
 
     @property
     def samples(self) -> int:
@@ -58,14 +64,20 @@ class Queue(Protocol):
     """Keeps fragments in the order they came until they are acknowledged."""
 
     def append(self, fragments: Sequence[Fragment]) -> int:
-        """Keep `fragments`; returns how many *samples* had to be given up for them, oldest first."""
+        """Keep `fragments`, giving up the oldest if there is no room; returns the samples kept."""
+        ...
+
+    def drop_older(self, limit_ms: int) -> None:
+        """Give up what is wholly older than `limit_ms`, as far as that is cheap; the rest is the sender's to drop."""
         ...
 
     def peek(self, limits: Limits) -> Chunk | None:
         """The oldest samples that fit one request, or None when nothing waits."""
         ...
 
-    def acknowledge(self, chunk: Chunk) -> None: ...
+    def acknowledge(self, chunk: Chunk) -> None:
+        """The chunk given last is settled; nothing happens if it has been given up meanwhile."""
+        ...
 
     @property
     def samples(self) -> int: ...
@@ -79,12 +91,11 @@ class Queue(Protocol):
     def close(self) -> None: ...
 
 
-def gather(records: Iterable[tuple[Sequence[Fragment], object]], limits: Limits) -> Chunk | None:
+def gather(records: Iterable[tuple[Sequence[Fragment], int]], limits: Limits) -> Chunk | None:
     """Whole records from the front, as long as no lane repeats and the request stays within `limits`."""
     taken: list[Fragment] = []
     lanes: set[int] = set()
-    size = raw = samples = 0
-    end: object = None
+    size = raw = samples = end = 0
     for fragments, position in records:
         size += sum(len(fragment.data) for fragment in fragments)
         raw += sum(fragment.raw_bytes for fragment in fragments)
@@ -102,30 +113,53 @@ def gather(records: Iterable[tuple[Sequence[Fragment], object]], limits: Limits)
 def as_records(fragments: Iterable[Fragment]) -> Iterator[list[Fragment]]:
     """Group `fragments` into records of a bounded size, never two of one lane in a record."""
     group: list[Fragment] = []
-    size = 0
     for fragment in fragments:
-        if group and (
-            size + len(fragment.data) > RECORD_BYTES or any(f.lane == fragment.lane for f in group)
-        ):
+        if group and not _fits(group, fragment):
             yield group
-            group, size = [], 0
+            group = []
         group.append(fragment)
-        size += len(fragment.data)
     if group:
         yield group
 
 
+def _fits(group: list[Fragment], fragment: Fragment) -> bool:
+    return (
+        sum(len(one.data) for one in group) + len(fragment.data) <= RECORD_BYTES
+        and sum(one.raw_bytes for one in group) + fragment.raw_bytes <= RECORD_RAW_BYTES
+        and sum(one.samples for one in group) + fragment.samples <= RECORD_SAMPLES
+        and all(one.lane != fragment.lane for one in group)
+    )
+
+
 @dataclass(slots=True)
 class _Segment:
-    """One file: `end` is where the next record goes; the records not yet acknowledged count below."""
+    """One file. `end` is where the next record goes, `samples` what is in it and not acknowledged."""
 
     number: int
     path: Path
     fd: int
     end: int = 0
     samples: int = 0
-    pending: deque[tuple[int, int]] = field(default_factory=deque)
-    """(samples, oldest timestamp) of each record from the cursor on."""
+    newest_ms: int = 0
+
+    def add(self, fragments: Sequence[Fragment], end: int) -> None:
+        self.end = end
+        self.samples += sum(fragment.samples for fragment in fragments)
+        self.newest_ms = max(self.newest_ms, *(fragment.newest_ms for fragment in fragments))
+
+    def records(self, offset: int, end: int | None = None) -> Iterator[tuple[Sequence[Fragment], int]]:
+        """Each record from `offset` on and where it ends; stops at the first that cannot be read."""
+        end = self.end if end is None else end
+        while offset + _HEAD.size <= end:
+            head = os.pread(self.fd, _HEAD.size, offset)
+            if len(head) < _HEAD.size:
+                return
+            checksum, size = _HEAD.unpack(head)
+            payload = os.pread(self.fd, size, offset + _HEAD.size) if size <= end - offset else b""
+            if len(payload) != size or not size or zlib.crc32(payload) != checksum:
+                return
+            offset += _HEAD.size + size
+            yield _decode(payload), offset
 
 
 class DiskQueue:
@@ -137,23 +171,25 @@ class DiskQueue:
     def __init__(
         self,
         folder: Path,
+        lost: Lost,
         *,
         max_bytes: int = 1024**3,
         segment_bytes: int = SEGMENT_BYTES,
         patience_s: float = 5.0,
     ) -> None:
         self._folder = folder
+        self._lost = lost
         self._max_bytes = max_bytes
         self._segment_bytes = segment_bytes
-        self._lock_fd = _lock(folder, patience_s)
-        self._cursor = _CursorFile(folder / "cursor")
-        self._segments = deque(self._open_segments())
-        self._offset = self._cursor.offset if self._resumes() else 0
-        for segment in self._segments:
-            self._index(segment)
-        newest = max([self._cursor.segment, *(segment.number for segment in self._segments)])
-        self._drop_empty()
-        self._segments.append(self._create(newest + 1))
+        self._segments: deque[_Segment] = deque()
+        self._out: Chunk | None = None
+        with ExitStack() as undo:
+            self._lock_fd = _lock(folder, patience_s)
+            undo.callback(os.close, self._lock_fd)
+            self._cursor = _CursorFile(folder / "cursor")
+            undo.callback(self._cursor.close)
+            self._offset = self._open_segments(undo)
+            undo.pop_all()
 
     @property
     def samples(self) -> int:
@@ -165,68 +201,106 @@ class DiskQueue:
 
     @property
     def oldest_ms(self) -> int | None:
-        return next((segment.pending[0][1] for segment in self._segments if segment.pending), None)
+        offset = self._offset
+        for segment in self._segments:
+            for fragments, _ in segment.records(offset):
+                return min(fragment.oldest_ms for fragment in fragments)
+            offset = 0
+        return None
 
     def append(self, fragments: Sequence[Fragment]) -> int:
-        given_up = 0
+        kept = 0
         for record in as_records(fragments):
-            given_up += self._append_record(record)
-        return given_up
+            samples = sum(fragment.samples for fragment in record)
+            if self._append_record(record):
+                kept += samples
+            else:
+                self._lost(samples, "disk_full")
+        return kept
+
+    def drop_older(self, limit_ms: int) -> None:
+        while len(self._segments) > 1 and self._segments[0].newest_ms < limit_ms:
+            self._give_up_first("too_old")
 
     def peek(self, limits: Limits) -> Chunk | None:
-        self._drop_empty()
-        segment = self._segments[0]
-        return gather(self._records(segment, self._offset), limits)
+        while True:
+            self._drop_empty()
+            segment = self._segments[0]
+            self._out = gather(segment.records(self._offset), limits)
+            if self._out is not None or self._offset >= segment.end:
+                return self._out
+            log.error("%s is damaged after byte %d: the rest of it is given up", segment.path, self._offset)
+            if len(self._segments) == 1:
+                self._segments.append(self._create(segment.number + 1))
+            self._give_up_first("damaged")
 
     def acknowledge(self, chunk: Chunk) -> None:
-        number, offset = chunk.end if isinstance(chunk.end, tuple) else (0, 0)
+        if chunk is not self._out:
+            return
+        self._out = None
         segment = self._segments[0]
-        if segment.number != number or offset <= self._offset:
-            return  # given up in the meantime
-        remaining = chunk.samples
-        while remaining > 0:
-            samples, _ = segment.pending.popleft()
-            segment.samples -= samples
-            remaining -= samples
-        self._offset = offset
-        self._cursor.write(number, offset)
+        segment.samples -= chunk.samples
+        self._offset = chunk.end
+        self._cursor.write(segment.number, chunk.end)
         self._drop_empty()
 
     def close(self) -> None:
         for segment in self._segments:
             os.close(segment.fd)
-            if not segment.pending:
+            if not segment.samples:
                 segment.path.unlink(missing_ok=True)
         self._cursor.close()
         os.close(self._lock_fd)
 
-    def _append_record(self, fragments: Sequence[Fragment]) -> int:
+    def _append_record(self, fragments: Sequence[Fragment]) -> bool:
+        """Write one record; a disk that is full gets room by giving up the oldest segments."""
         data = _encode(fragments)
-        given_up = self._make_room(len(data))
-        segment = self._segments[-1]
-        if segment.end + len(data) > self._segment_bytes and segment.end:
-            segment = self._create(segment.number + 1)
-            self._segments.append(segment)
-        samples = sum(fragment.samples for fragment in fragments)
-        if not _written(segment, data):
-            return given_up + samples
-        segment.end += len(data)
-        segment.samples += samples
-        segment.pending.append((samples, min(fragment.oldest_ms for fragment in fragments)))
-        return given_up
+        while self.size_bytes + len(data) > self._max_bytes and self._give_up_oldest("queue_full"):
+            pass
+        while not self._write(data, fragments):
+            if not self._give_up_oldest("disk_full"):
+                return False
+        return True
 
-    def _make_room(self, needed: int) -> int:
-        """Unlink the oldest segments until `needed` bytes fit; returns the samples they still held."""
-        given_up = 0
-        while self.size_bytes + needed > self._max_bytes and self._segments[0].pending:
-            if len(self._segments) == 1:
+    def _write(self, data: bytes, fragments: Sequence[Fragment]) -> bool:
+        segment = self._segments[-1]
+        try:
+            if segment.end and segment.end + len(data) > self._segment_bytes:
+                segment = self._create(segment.number + 1)
+                self._segments.append(segment)
+            if os.pwrite(segment.fd, data, segment.end) == len(data):
+                segment.add(fragments, segment.end + len(data))
+                return True
+            reason = "disk full"
+        except OSError as error:
+            reason = error.strerror or str(error)
+        log.error("the queue's segment %s cannot be written: %s", segment.path, reason)
+        with suppress(OSError):
+            os.ftruncate(segment.fd, segment.end)
+        return False
+
+    def _give_up_oldest(self, reason: str) -> bool:
+        """Unlink the oldest segment, if need be the one that is being written; whether that made room."""
+        if len(self._segments) == 1:
+            if not self._segments[0].end:
+                return False
+            try:
                 self._segments.append(self._create(self._segments[0].number + 1))
-            given_up += self._segments[0].samples
-            self._discard_first()
-        return given_up
+            except OSError:
+                return False
+        self._give_up_first(reason)
+        return True
+
+    def _give_up_first(self, reason: str) -> None:
+        out = self._out.samples if self._out else 0  # the sender settles those
+        self._out = None
+        samples = self._segments[0].samples - out
+        self._discard_first()
+        if samples:
+            self._lost(samples, reason)
 
     def _drop_empty(self) -> None:
-        while len(self._segments) > 1 and not self._segments[0].pending:
+        while len(self._segments) > 1 and not self._segments[0].samples:
             self._discard_first()
 
     def _discard_first(self) -> None:
@@ -239,93 +313,89 @@ class DiskQueue:
         path = self._folder / f"{number:016d}.seg"
         return _Segment(number, path, os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
 
-    def _open_segments(self) -> Iterator[_Segment]:
-        for path in sorted(self._folder.glob("*.seg")):
-            number = int(path.stem) if path.stem.isdigit() else 0
-            if number < self._cursor.segment:
-                path.unlink(missing_ok=True)
-            else:
-                yield self._create(number)
+    def _open_segments(self, undo: ExitStack) -> int:
+        """Take up what earlier processes left, and start a segment of our own; returns the offset to go on at."""
+        numbers = sorted(int(path.stem) for path in self._folder.glob("*.seg") if path.stem.isdigit())
+        offset = 0
+        for number in numbers:
+            segment = self._create(number)
+            undo.callback(os.close, segment.fd)
+            if number == self._cursor.segment:
+                offset = self._cursor.offset
+            self._segments.append(segment)
+            self._index(segment, offset if number == self._cursor.segment else 0)
+        self._segments.append(self._create(max([self._cursor.segment, *numbers]) + 1))
+        undo.callback(os.close, self._segments[-1].fd)
+        while self._segments[0].number < self._cursor.segment:
+            self._discard_first()
+        if self._segments[0].number != self._cursor.segment:
+            offset = 0
+        return offset
 
-    def _resumes(self) -> bool:
-        return bool(self._segments) and self._segments[0].number == self._cursor.segment
-
-    def _index(self, segment: _Segment) -> None:
-        """Find the records an earlier process left; what is torn at the end never counted as kept."""
-        start = self._offset if segment is self._segments[0] else 0
+    def _index(self, segment: _Segment, start: int) -> None:
+        """Count the records an earlier process left; a torn one at the end never counted as kept."""
+        size = os.fstat(segment.fd).st_size
         segment.end = start
-        for fragments, position in self._records(segment, start, os.fstat(segment.fd).st_size):
-            samples = sum(fragment.samples for fragment in fragments)
-            segment.samples += samples
-            segment.pending.append((samples, min(fragment.oldest_ms for fragment in fragments)))
-            segment.end = position[1]
-        torn = os.fstat(segment.fd).st_size - segment.end
-        if torn:
-            log.warning("%s: %d bytes after offset %d cannot be read", segment.path, torn, segment.end)
-
-    def _records(
-        self, segment: _Segment, offset: int, end: int | None = None
-    ) -> Iterator[tuple[Sequence[Fragment], tuple[int, int]]]:
-        end = segment.end if end is None else end
-        while offset + _HEAD.size <= end:
-            head = os.pread(segment.fd, _HEAD.size, offset)
-            if len(head) < _HEAD.size:
-                return
-            checksum, size = _HEAD.unpack(head)
-            payload = os.pread(segment.fd, size, offset + _HEAD.size) if size <= end - offset else b""
-            if len(payload) != size or not size or zlib.crc32(payload) != checksum:
-                return
-            offset += _HEAD.size + size
-            yield _decode(payload), (segment.number, offset)
+        for fragments, end in segment.records(start, size):
+            segment.add(fragments, end)
+        if size > segment.end:
+            log.error(
+                "%s: %d bytes after byte %d cannot be read", segment.path, size - segment.end, segment.end
+            )
 
 
 class MemoryQueue:
     """The same promise without a disk: bounded, and gone with the process."""
 
-    def __init__(self, *, max_bytes: int = 64 * 1024 * 1024) -> None:
+    def __init__(self, lost: Lost, *, max_bytes: int = 64 * 1024 * 1024) -> None:
+        self._lost = lost
         self._records: deque[tuple[int, list[Fragment]]] = deque()
+        self._out: Chunk | None = None
         self._number = 0
         self._max_bytes = max_bytes
-        self._bytes = 0
-        self._samples = 0
-
-    @property
-    def samples(self) -> int:
-        return self._samples
-
-    @property
-    def size_bytes(self) -> int:
-        return self._bytes
+        self.size_bytes = 0
+        self.samples = 0
 
     @property
     def oldest_ms(self) -> int | None:
-        return min(f.oldest_ms for f in self._records[0][1]) if self._records else None
+        return min(fragment.oldest_ms for fragment in self._records[0][1]) if self._records else None
 
     def append(self, fragments: Sequence[Fragment]) -> int:
-        before = self._samples
+        before = self.samples
         for record in as_records(fragments):
             self._number += 1
             self._records.append((self._number, record))
             self._count(record, 1)
-        added = self._samples - before
-        while self._bytes > self._max_bytes and len(self._records) > 1:
-            self._count(self._records.popleft()[1], -1)
-        return before + added - self._samples
+        kept = self.samples - before
+        while self.size_bytes > self._max_bytes and len(self._records) > 1:
+            self._give_up_first("queue_full")
+        return kept
+
+    def drop_older(self, limit_ms: int) -> None:
+        while self._records and all(one.newest_ms < limit_ms for one in self._records[0][1]):
+            self._give_up_first("too_old")
 
     def peek(self, limits: Limits) -> Chunk | None:
-        return gather(((record, number) for number, record in self._records), limits)
+        self._out = gather(((record, number) for number, record in self._records), limits)
+        return self._out
 
     def acknowledge(self, chunk: Chunk) -> None:
-        assert isinstance(chunk.end, int)
         while self._records and self._records[0][0] <= chunk.end:
             self._count(self._records.popleft()[1], -1)
+        self._out = None
 
     def close(self) -> None:
         """Nothing outlives the process."""
 
+    def _give_up_first(self, reason: str) -> None:
+        number, record = self._records.popleft()
+        self._count(record, -1)
+        if self._out is None or number > self._out.end:  # else the sender settles it
+            self._lost(sum(fragment.samples for fragment in record), reason)
+
     def _count(self, record: Sequence[Fragment], sign: int) -> None:
-        self._bytes += sign * sum(len(fragment.data) for fragment in record)
-        self._samples += sign * sum(fragment.samples for fragment in record)
+        self.size_bytes += sign * sum(len(fragment.data) for fragment in record)
+        self.samples += sign * sum(fragment.samples for fragment in record)
 
 
 class _CursorFile:
@@ -377,22 +447,12 @@ def _lock(folder: Path, patience_s: float) -> int:
             return fd
 
 
-def _written(segment: _Segment, data: bytes) -> bool:
-    """Whether all of `data` is at the end of the segment now; a part of it is taken back."""
-    try:
-        if os.pwrite(segment.fd, data, segment.end) == len(data):
-            return True
-        reason = "disk full"
-    except OSError as error:
-        reason = error.strerror or str(error)
-    log.error("the queue's segment %s cannot be written (%s): samples are given up", segment.path, reason)
-    os.ftruncate(segment.fd, segment.end)
-    return False
-
-
 def _encode(fragments: Sequence[Fragment]) -> bytes:
     parts = [_COUNT.pack(len(fragments))]
-    parts += [_FRAGMENT.pack(f.lane, f.raw_bytes, f.samples, f.oldest_ms, len(f.data)) for f in fragments]
+    parts += [
+        _FRAGMENT.pack(f.lane, f.raw_bytes, f.samples, f.oldest_ms, f.newest_ms, len(f.data))
+        for f in fragments
+    ]
     parts += [fragment.data for fragment in fragments]
     payload = b"".join(parts)
     return _HEAD.pack(zlib.crc32(payload), len(payload)) + payload
@@ -403,9 +463,9 @@ def _decode(payload: bytes) -> list[Fragment]:
     at = _COUNT.size + count * _FRAGMENT.size
     fragments = []
     for index in range(count):
-        lane, raw_bytes, samples, oldest_ms, size = _FRAGMENT.unpack_from(
+        lane, raw_bytes, samples, oldest_ms, newest_ms, size = _FRAGMENT.unpack_from(
             payload, _COUNT.size + index * _FRAGMENT.size
         )
-        fragments.append(Fragment(lane, payload[at : at + size], raw_bytes, samples, oldest_ms))
+        fragments.append(Fragment(lane, payload[at : at + size], raw_bytes, samples, oldest_ms, newest_ms))
         at += size
     return fragments

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final, Self
 
-from trunkline.collector.queue import Chunk, MemoryQueue, Queue
+from trunkline.collector.queue import Chunk, Lost, MemoryQueue, Queue
 from trunkline.component.contract import Delivery, Fragment
 from trunkline.component.metrics import SelfMetrics
 from trunkline.component.schedule import Clock
@@ -24,7 +24,18 @@ LINGER_S: Final = 0.25
 HOLD_S: Final = 15.0
 """How often a receiver is tried again that refuses us until somebody repairs something."""
 
+UNCLEAR: Final = frozenset({"unreachable", "server_error"})
+"""After these nobody knows whether the receiver took the request."""
+
 ALREADY_THERE: Final = frozenset({"duplicate_timestamp", "out_of_order"})
+
+
+LOSSES: Final = {
+    "queue_full": "the queue is full and they were the oldest",
+    "disk_full": "the disk of the queue is full or cannot be written",
+    "too_old": "they waited longer than the receiver accepts samples for",
+    "damaged": "the queue's file is damaged",
+}
 
 
 class Sender:
@@ -34,7 +45,7 @@ class Sender:
         self,
         name: str,
         delivery: Delivery,
-        open_queue: Callable[[], Queue],
+        open_queue: Callable[[Lost], Queue],
         metrics: SelfMetrics,
         clock: Clock,
         chance: Callable[[], float] = random.random,
@@ -42,7 +53,7 @@ class Sender:
         self._name = name
         self._delivery = delivery
         self._open_queue = open_queue
-        self._queue: Queue = MemoryQueue()
+        self._queue: Queue = MemoryQueue(self._lose)
         self._task: asyncio.Task[None] | None = None
         self._metrics = metrics
         self._clock = clock
@@ -54,9 +65,14 @@ class Sender:
         self._failures = 0
         self._explained = ""
 
+    @property
+    def destination(self) -> str:
+        """Where the bytes go."""
+        return self._delivery.destination
+
     async def __aenter__(self) -> Self:
         """Open the queue and begin to deliver. Raises QueueError when another collector uses the folder."""
-        self._queue = self._open_queue()
+        self._queue = self._open_queue(self._lose)
         self._metrics.queue_samples.track(lambda: self._queue.samples, self._name)
         self._metrics.queue_bytes.track(lambda: self._queue.size_bytes, self._name)
         self._metrics.queue_age.track(self._oldest_age_s, self._name)
@@ -67,16 +83,14 @@ class Sender:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
+        for gauge in (self._metrics.queue_samples, self._metrics.queue_bytes, self._metrics.queue_age):
+            gauge.remove(self._name)
         self._queue.close()
 
     def keep(self, fragments: Sequence[Fragment]) -> None:
         """Write `fragments` to the queue; what had to be given up for them is counted."""
-        samples = sum(fragment.samples for fragment in fragments)
-        given_up = self._queue.append(fragments)
-        self._metrics.kept.add(samples, self._name)
-        if given_up:
-            self._metrics.refused.add(given_up, self._name, "queue_full")
-            log.error("%s: queue full, %d of the oldest samples given up", self._name, given_up)
+        self._queue.drop_older(self._too_old_ms())
+        self._metrics.kept.add(self._queue.append(fragments), self._name)
         self._settled.clear()
         self._wake.set()
 
@@ -117,9 +131,7 @@ class Sender:
         """Deliver or refuse every fragment of `chunk`; a refused request is halved to find what is at fault."""
         work = deque([list(chunk.fragments)])
         while work:
-            part = self._without_outdated(work.popleft())
-            if not part:
-                continue
+            part = work.popleft()
             try:
                 await self._deliver(part)
             except (Rejected, TooLarge) as error:
@@ -132,20 +144,24 @@ class Sender:
     async def _deliver(self, part: list[Fragment]) -> None:
         """Send until there is a clear answer. Raises Rejected or TooLarge when that is a refusal."""
         unclear = False
-        body = self._delivery.join(part)
-        while True:
+        tries = 0
+        while part := self._without_outdated(part):
+            body = self._delivery.join(part)
             try:
                 await self._send(body)
             except (RetryLater, Hold) as error:
-                unclear = unclear or error.reason in ("unreachable", "server_error")
+                tries += 1
+                unclear = unclear or error.reason in UNCLEAR
+                if isinstance(error, RetryLater) and error.tries is not None and tries > error.tries:
+                    raise Rejected(str(error), reason=error.reason) from error
                 await self._pause_after(error)
+                continue
             except Rejected as error:
+                self._failures = 0
                 if not (unclear and error.reason in ALREADY_THERE):
                     raise
-                break
-            else:
-                break
-        self._delivered(part, len(body))
+            self._delivered(part, len(body))
+            return
 
     async def _send(self, body: bytes) -> None:
         started = self._clock.monotonic()
@@ -191,12 +207,19 @@ class Sender:
 
     def _without_outdated(self, part: list[Fragment]) -> list[Fragment]:
         """Leave out what the receiver can no longer accept because of its age."""
-        oldest_ms = (self._clock.time() - self._delivery.limits.max_age_s) * 1000
-        outdated = [fragment for fragment in part if fragment.oldest_ms < oldest_ms]
-        if outdated:
-            self._refuse(outdated, "too_old", "older than the receiver accepts")
-            return [fragment for fragment in part if fragment.oldest_ms >= oldest_ms]
-        return part
+        limit_ms = self._too_old_ms()
+        outdated = [fragment for fragment in part if fragment.newest_ms < limit_ms]
+        if not outdated:
+            return part
+        self._lose(sum(fragment.samples for fragment in outdated), "too_old")
+        return [fragment for fragment in part if fragment.newest_ms >= limit_ms]
+
+    def _too_old_ms(self) -> int:
+        return int((self._clock.time() - self._delivery.limits.max_age_s) * 1000)
+
+    def _lose(self, samples: int, reason: str) -> None:
+        self._metrics.refused.add(samples, self._name, reason)
+        log.error("%s: %d samples given up: %s", self._name, samples, LOSSES[reason])
 
     def _refuse(self, part: list[Fragment], reason: str, why: str) -> None:
         samples = sum(fragment.samples for fragment in part)

@@ -138,6 +138,7 @@ class Fragment:
     raw_bytes: int
     samples: int
     oldest_ms: int
+    newest_ms: int
 
 
 class Encoder(Protocol):

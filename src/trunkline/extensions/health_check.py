@@ -17,11 +17,11 @@ class HealthCheckConfig:
     """Answers 200 while the collector runs, else 503."""
 
     endpoint: str = setting(default="localhost:13133", doc="`host:port` to listen on.")
-    path: str = setting(default="/", doc="Path that answers.")
+    path: str = setting(default="/", doc="Path that is asked; every path answers.")
 
     def check(self) -> Iterator[tuple[str, str]]:
-        host, _, port = self.endpoint.rpartition(":")
-        if not host or not port.isdigit():
+        _, separator, port = self.endpoint.rpartition(":")
+        if not separator or not port.isdecimal() or int(port) > 65535:
             yield "endpoint", f"{self.endpoint!r} is not host:port, such as localhost:13133"
         if not self.path.startswith("/"):
             yield "path", f"{self.path!r} is not a path, such as /"

@@ -8,6 +8,7 @@ once instead of after one interval.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 from array import array
@@ -141,6 +142,7 @@ class EcsReceiver:
         self._columns = EcsColumns(Table("task metadata endpoint"))
         self._inlet = downstream.open(self._columns.table)
         self._failing = False
+        self._busy = asyncio.Lock()
 
     async def run(self) -> None:
         try:
@@ -154,16 +156,21 @@ class EcsReceiver:
     async def drain(self) -> None:
         await self._collect(self._clock.time())
 
-    async def _collect(self, timestamp_s: float) -> None:
+    async def _collect(self, due_s: float) -> None:
+        del due_s  # readings are dated when they have been read, as upstream dates them
+        async with self._busy:
+            await self._collect_now()
+
+    async def _collect_now(self) -> None:
         started = self._clock.monotonic()
         try:
             readings = list(read(await self._metadata.task(), await self._metadata.stats(), self._identity))
-        except (FetchError, TypeError, ValueError) as error:
+        except (FetchError, AttributeError, TypeError, ValueError) as error:
             self._report_failure(error)
             self._metrics.scrapes.add(1, self._id, "failure")
             return
         self._failing = False
-        batch = self._columns.batch(readings, round(timestamp_s * 1000))
+        batch = self._columns.batch(readings, round(self._clock.time() * 1000))
         self._inlet.consume(batch)
         self._columns.handed_on()
         self._metrics.scrapes.add(1, self._id, "success")
@@ -188,7 +195,8 @@ class EcsColumns:
         current: dict[int, float] = {}
         seen: set[tuple[str, str]] = set()
         for reading in readings:
-            whose = str(reading.resource.attributes.get("container.id", ""))
+            # By name, since that is what its labels say: a container that is started again is the same series.
+            whose = str(reading.resource.attributes.get("container.name", ""))
             for name, value in reading.values.items():
                 seen.add((whose, name))
                 current[self._slot(whose, name, reading)] = value
@@ -228,8 +236,8 @@ def _series(name: str, reading: Reading) -> Series:
 def read(task: Mapping[str, Any], stats: Mapping[str, Any], identity: Resource) -> Iterator[Reading]:
     """A reading for each container, in the order of the metadata, and the task's last.
 
-    `task` and `stats` are the bodies of `/task` and `/task/stats`. Raises TypeError or ValueError when they hold
-    something else than ECS documents.
+    `task` and `stats` are the bodies of `/task` and `/task/stats`. Raises AttributeError, TypeError or ValueError when
+    they hold something else than ECS documents.
     """
     task_attributes = dict(_task_attributes(task))
     totals: Values = {measure.name: 0 for measure in MEASURES}

@@ -42,13 +42,19 @@ class TelemetryLogs:
         default=False, doc="Leave out stack traces.", ignored="expected errors have none"
     )
     sampling: LogSampling | None = setting(
-        default_factory=LogSampling, doc="How repeated records are thinned out."
+        default_factory=LogSampling,
+        doc="How repeated records are thinned out.",
+        ignored="what repeats is said once",
     )
-    output_paths: tuple[str, ...] = setting(default=("stderr",), doc="`stderr`, `stdout` or files.")
+    output_paths: tuple[str, ...] = setting(
+        default=("stderr",), doc="`stderr`, `stdout` or files.", ignored="the log goes to stderr"
+    )
     error_output_paths: tuple[str, ...] = setting(
         default=("stderr",), doc="Where errors of logging itself go.", ignored="they go to stderr"
     )
-    initial_fields: dict[str, Any] = setting(default_factory=dict, doc="Fields of every record.")
+    initial_fields: dict[str, Any] = setting(
+        default_factory=dict, doc="Fields of every record.", ignored="records carry time, level and component"
+    )
     processors: Any = setting(default=None, doc="Sends logs by OTLP.", ignored="Trunkline carries metrics")
 
     def check(self) -> Iterator[tuple[str, str]]:

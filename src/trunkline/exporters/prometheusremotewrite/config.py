@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from trunkline.component.settings import setting
+from trunkline.component.settings import Text, setting
 from trunkline.quantities import Duration
+from trunkline.wire import naming
 
 if TYPE_CHECKING:
     from trunkline.component.contract import Authenticator, Context, Delivery
@@ -59,6 +60,16 @@ class RetryConfig:
         ignored="samples are kept until they are too old for the receiver",
     )
 
+    def check(self, path: str) -> Iterator[tuple[str, str]]:
+        if self.initial_interval <= 0:
+            yield f"{path}::initial_interval", "must be greater than zero, such as 50ms"
+        if self.max_interval < self.initial_interval:
+            yield f"{path}::max_interval", "must not be less than initial_interval"
+        if not 0 <= self.randomization_factor <= 1:
+            yield f"{path}::randomization_factor", "must be from 0 to 1"
+        if not 1 <= self.multiplier <= 10:
+            yield f"{path}::multiplier", "must be from 1 to 10"
+
 
 @dataclass(frozen=True, kw_only=True)
 class QueueConfig:
@@ -96,10 +107,10 @@ class RemoteWriteConfig:
     endpoint: str = setting(doc="URL that takes remote write, path included.")
     timeout: Duration = setting(default=5.0, doc="How long one request may take.")
     namespace: str = setting(default="", doc="Put before every name, with an underscore.")
-    external_labels: dict[str, str] = setting(
+    external_labels: dict[str, Text] = setting(
         default_factory=dict, doc="Labels added to series that lack them."
     )
-    headers: dict[str, str] = setting(default_factory=dict, doc="Further headers of every request.")
+    headers: dict[str, Text] = setting(default_factory=dict, doc="Further headers of every request.")
     auth: AuthConfig | None = setting(default=None, doc="Who signs the requests.")
     tls: TlsConfig = setting(default_factory=TlsConfig, doc="TLS settings.")
     compression: str = setting(default="", doc="Only `snappy`, which is also the default.")
@@ -124,7 +135,9 @@ class RemoteWriteConfig:
     def check(self) -> Iterator[tuple[str, str]]:
         url = urlsplit(self.endpoint)
         if url.scheme not in ("http", "https") or not url.hostname:
-            yield "endpoint", f"invalid endpoint {self.endpoint!r}: expected http(s)://host/path"
+            yield "endpoint", "invalid endpoint: expected http(s)://host/path"
+        if "@" in url.netloc:
+            yield "endpoint", "user and password in the URL are not sent; use headers or an authenticator"
         if self.compression not in ("", "snappy"):
             yield "compression", "compression type must be snappy"
         if not all(name and value for name, value in self.external_labels.items()):
@@ -136,6 +149,12 @@ class RemoteWriteConfig:
             yield "max_batch_size_bytes", "max_batch_byte_size must be greater than 0"
         if self.timeout <= 0:
             yield "timeout", "must be greater than zero, such as 5s"
+        yield from self.retry_on_failure.check("retry_on_failure")
+        for name in self.external_labels:
+            try:
+                naming.label_name(name)
+            except ValueError as error:
+                yield f"external_labels::{name}", str(error)
 
     def build(self, context: Context) -> Delivery:
         from trunkline.exporters.prometheusremotewrite.delivery import RemoteWrite  # noqa: PLC0415

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+LONGEST_WISH_S: Final = 300.0
 HEADERS: Final = {
     "Content-Encoding": "snappy",
     "Content-Type": "application/x-protobuf",
@@ -87,7 +88,7 @@ class RemoteWrite:
             ) from error
         problem = outcome(response, self.destination)
         if problem is not None:
-            if response.status in (401, 403) and self._authenticator is not None:
+            if self._authenticator is not None and new_credentials_may_help(response):
                 self._authenticator.refused()
             raise problem
 
@@ -154,22 +155,35 @@ def outcome(response: Response, destination: str) -> DeliveryError | None:
     if 200 <= status < 300:
         return None
     said = f"{destination} answered {status}: {_message(response).rstrip('.')}"
-    if status in (401, 403):
-        return Hold(f"{said}. {_explain_forbidden(response)}", reason="forbidden")
-    if status == 404:
-        return Hold(f"{said}. {EXPLAIN_NOT_FOUND}", reason="not_found")
+    if status in (401, 403, 404):
+        reason, explained = "forbidden", _explain_forbidden(response)
+        if status == 404:
+            reason, explained = "not_found", EXPLAIN_NOT_FOUND
+        return Hold(f"{said}. {explained}", reason=reason)
     if status == 413:
         return TooLarge(said, reason="too_large")
     if status in (408, 429) or status >= 500:
         reason = "throttled" if status == 429 else "server_error"
         return RetryLater(said, reason=reason, after_s=_retry_after_s(response))
-    return _refusal(said, classify(_message(response)))
+    if status in (400, 422):
+        return _refusal(said, classify(_message(response)))
+    return Hold(f"{said}. {_explain_misdirected(response)}", reason="misdirected")
 
 
 def _refusal(said: str, reason: str) -> DeliveryError:
-    if reason == "series_limit":  # a quota that grows with use: transient, although it comes as a 400
-        return RetryLater(said, reason=reason, after_s=60.0)
+    if (
+        reason == "series_limit"
+    ):  # a quota that grows with use: worth one more try, although it comes as a 400
+        return RetryLater(said, reason=reason, after_s=60.0, tries=1)
     return Rejected(said, reason=reason)
+
+
+def _explain_misdirected(response: Response) -> str:
+    if location := response.headers.get("location"):
+        return f"It redirects to {location}: write that URL as endpoint. The samples are kept meanwhile"
+    return (
+        "This is not a URL that takes remote write: check the endpoint's path. The samples are kept meanwhile"
+    )
 
 
 EXPLAIN_NOT_FOUND: Final = (
@@ -178,6 +192,7 @@ EXPLAIN_NOT_FOUND: Final = (
 )
 
 _REASONS: Final = (
+    ("labelset_limit", re.compile(r"per.label.?set.series|per.metric.series", re.IGNORECASE)),
     ("series_limit", re.compile(r"series limit|Capacity from|max-series", re.IGNORECASE)),
     (
         "duplicate_timestamp",
@@ -194,6 +209,12 @@ _REASONS: Final = (
 def classify(message: str) -> str:
     """A short reason for counting, from the words of a refusal."""
     return next((reason for reason, words in _REASONS if words.search(message)), "bad_request")
+
+
+def new_credentials_may_help(response: Response) -> bool:
+    """Whether a refusal is about the session; a policy that allows nothing is asked again, not renewed against."""
+    missing = "no identity-based policy allows" in _message(response)
+    return response.status in (401, 403) and not missing
 
 
 def _explain_forbidden(response: Response) -> str:
@@ -224,9 +245,10 @@ def _message(response: Response) -> str:
 
 def _retry_after_s(response: Response) -> float | None:
     wish = response.headers.get("retry-after", "")
-    if wish.isdigit():
-        return float(wish)
+    if wish.isdecimal():
+        return min(float(wish), LONGEST_WISH_S)
     try:
-        return max(parsedate_to_datetime(wish).timestamp() - time(), 0.0) if wish else None
+        wish_s = parsedate_to_datetime(wish).timestamp() - time() if wish else None
     except ValueError:
         return None
+    return None if wish_s is None else min(max(wish_s, 0.0), LONGEST_WISH_S)

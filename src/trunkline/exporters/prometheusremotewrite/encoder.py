@@ -71,12 +71,13 @@ class _Lane:
             return
         if batch.timestamps_ms is None:
             data = template.fill(batch.values, self._slots, batch.timestamp_ms)
-            oldest_ms = batch.timestamp_ms
+            oldest_ms = newest_ms = batch.timestamp_ms
         else:
             stamps = batch.timestamps_ms
             data = template.fill_each(batch.values, self._slots, stamps)
-            oldest_ms = min(stamps[slot] for slot in self._slots)
-        yield Fragment(self.id, data, template.raw_bytes, len(self._slots), oldest_ms)
+            own = [stamps[slot] for slot in self._slots]
+            oldest_ms, newest_ms = min(own), max(own)
+        yield Fragment(self.id, data, template.raw_bytes, len(self._slots), oldest_ms, newest_ms)
 
     def encode_extras(self, extras: Sequence[Extra], labels: list[bytes | None]) -> Fragment:
         slots = range(len(extras))
@@ -84,7 +85,7 @@ class _Lane:
         values = array("d", (extra.value for extra in extras))
         stamps = array("q", (extra.timestamp_ms for extra in extras))
         data = template.fill_each(values, slots, stamps)
-        return Fragment(self.id, data, template.raw_bytes, len(extras), min(stamps))
+        return Fragment(self.id, data, template.raw_bytes, len(extras), min(stamps), max(stamps))
 
     def _template(self, present: bytearray | None, labels: list[bytes | None]) -> Template | None:
         stop = self._start + LANE_SLOTS

@@ -98,6 +98,12 @@ class PrometheusConfig:
                 f'scrape timeout greater than scrape interval for scrape config with job name "{job.job_name}"',
             )
         for number, group in enumerate(job.static_configs):
+            for label in group.labels:
+                if label.startswith("__"):
+                    yield (
+                        f"{path}::static_configs::{number}::labels::{label}",
+                        f"{label} is not supported as a label; use metrics_path, scheme or params of the job",
+                    )
             for target in group.targets:
                 if not target or "/" in target:
                     yield (

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from array import array
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from trunkline.component.schedule import Clock, SystemClock, collect_at, phase_of, ticks
@@ -80,23 +82,23 @@ class TargetLoop:
         self._columns = TargetColumns(target, Resource(target.attributes, identity))
         self._inlet = downstream.open(self._columns.table)
         self._request = Request("GET", target.url, _headers(target))
+        # Tasks that start together and share a configuration must not all be scraped, and all send, at one moment.
+        task = context.identity.identity.get("aws_ecs_task_id") or socket.gethostname()
+        self.phase_s = phase_of(f"{task} {target.key}", target.interval_s)
         self._failing = False
         self._busy = asyncio.Lock()
 
     async def run(self) -> None:
-        phase_s = phase_of(self.target.key, self.target.interval_s)
-        due = ticks(self.target.interval_s, phase_s, self._clock)
+        due = ticks(self.target.interval_s, self.phase_s, self._clock)
         await collect_at(due, self._scrape, self.target.url)
 
     async def last_scrape(self) -> None:
         """A scrape beside the rhythm; one that fails says nothing, as the target may have stopped first."""
         async with self._busy:
-            timestamp_s = self._clock.time()
-            try:
+            timestamp_s, started = self._clock.time(), self._clock.monotonic()
+            with suppress(FetchError, ExpositionError):
                 response = await self._fetch(min(self.target.timeout_s, LAST_SCRAPE_TIMEOUT_S))
-            except FetchError:
-                return
-            self._take(response, timestamp_s, self._clock.monotonic())
+                self._take(response, timestamp_s, started)
 
     def close(self) -> None:
         self._inlet.close()
@@ -106,10 +108,9 @@ class TargetLoop:
             started = self._clock.monotonic()
             try:
                 response = await self._fetch(self.target.timeout_s)
-            except FetchError as error:
-                self._give_up(str(error), timestamp_s, started)
-            else:
                 self._take(response, timestamp_s, started)
+            except (FetchError, ExpositionError) as error:
+                self._give_up(str(error), timestamp_s, started)
 
     async def _fetch(self, timeout_s: float) -> Response:
         response = await self._client.exchange(
@@ -121,11 +122,7 @@ class TargetLoop:
 
     def _take(self, response: Response, timestamp_s: float, started: float) -> None:
         openmetrics = response.headers.get("content-type", "").startswith("application/openmetrics-text")
-        try:
-            batch, samples = self._columns.scraped(response.body, openmetrics, timestamp_s)
-        except ExpositionError as error:
-            self._give_up(str(error), timestamp_s, started)
-            return
+        batch, samples = self._columns.scraped(response.body, openmetrics, timestamp_s)
         if self._failing:
             log.info("target %s answers again", self.target.url)
             self._failing = False
@@ -174,11 +171,11 @@ class TargetColumns:
         self._parser = ExpositionParser(self._decide, honor_timestamps=target.honor_timestamps)
         self._alive = bytearray()
         self._leaving: list[int] = []
-        self._added = 0
+        self._fresh: list[int] = []
 
     def scraped(self, body: bytes, openmetrics: bool, timestamp_s: float) -> tuple[Batch, int]:
         """The batch of a body that was read, and how many samples it exposed. Raises ExpositionError."""
-        self._added = 0
+        self._fresh = []
         parsed = self._parser.parse(body, openmetrics=openmetrics)
         timestamp_ms = round(timestamp_s * 1000)
         values, present = self._widened(parsed)
@@ -194,11 +191,13 @@ class TargetColumns:
             _timestamps(parsed, timestamp_ms, len(values)),
             parsed.extras,
         )
+        self._fresh = []
         return batch, parsed.samples
 
     def failed(self, timestamp_s: float) -> Batch:
         """The batch of a scrape that failed: everything the last one showed is stale, `up` is 0."""
-        self._added = 0
+        # What only a body that failed half-way has shown never was a series.
+        self._leaving, self._fresh = self._fresh, []
         values = array("d", bytes(8 * len(self.table)))
         present = bytearray(len(self.table))
         for slot, alive in enumerate(self._alive):
@@ -231,7 +230,7 @@ class TargetColumns:
         slot = self._slots.get(labels)
         if slot is None:
             slot = self._slots[labels] = self.table.assign(series)
-            self._added += 1
+            self._fresh.append(slot)
         elif self.table.series[slot] != series:
             self.table.replace(slot, series)
         return slot
@@ -264,7 +263,7 @@ class TargetColumns:
                 present[slot] = 1
 
     def _report(self, values: array[float], present: bytearray, *, up: int, scraped: int, kept: int) -> None:
-        for slot, value in zip(self._synthetic, (up, 0.0, scraped, kept, self._added), strict=True):
+        for slot, value in zip(self._synthetic, (up, 0.0, scraped, kept, len(self._fresh)), strict=True):
             values[slot] = value
             present[slot] = 1
 

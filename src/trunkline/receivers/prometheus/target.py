@@ -54,11 +54,14 @@ DEFAULT_BODY_BYTES = 256 * 1024 * 1024
 
 
 def targets_of(file: PrometheusFile) -> Iterator[Target]:
-    """Every static target of every job."""
+    """Every static target of every job, and one that is listed twice in a job once."""
     for job in file.scrape_configs:
+        found: dict[str, Target] = {}
         for group in job.static_configs:
             for address in group.targets:
-                yield _target(file, job, address, group.labels)
+                target = _target(file, job, address, group.labels)
+                found.setdefault(target.key, target)
+        yield from found.values()
 
 
 def _target(file: PrometheusFile, job: ScrapeConfig, address: str, group_labels: Mapping[str, str]) -> Target:
@@ -67,9 +70,9 @@ def _target(file: PrometheusFile, job: ScrapeConfig, address: str, group_labels:
     labels = {"job": job.job_name, "instance": address, **{k: v for k, v in group_labels.items() if v}}
     query = urlencode([(name, value) for name, values in job.params.items() for value in values])
     return Target(
-        url=f"{job.scheme}://{address}{job.metrics_path}" + (f"?{query}" if query else ""),
+        url=f"{job.scheme}://{address}/{job.metrics_path.removeprefix('/')}" + (f"?{query}" if query else ""),
         address=address,
-        labels={name: value for name, value in labels.items() if not name.startswith("__")},
+        labels=labels,
         external_labels=file.global_.external_labels,
         interval_s=interval_s,
         timeout_s=min(timeout_s, interval_s),
@@ -104,7 +107,7 @@ def is_local(host: str) -> bool:
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
-        return host == "localhost"
+        return host.lower() == "localhost"
     return address.is_loopback or address.is_unspecified
 
 

@@ -1,0 +1,175 @@
+/* The texts of one target: each series text with its slot, each metadata line, and what followed it last time.
+ *
+ * The bytes lie one after the other in an arena, the entries in a slab in the order in which they were first met,
+ * an open-addressing index beside them. A dropped text stays, marked, until enough of them make compacting worth it.
+ */
+#ifndef TRUNKLINE_TEXTS_H
+#define TRUNKLINE_TEXTS_H
+
+#include "_bytes.h"
+
+#define NO_TEXT UINT32_MAX
+#define LINE (INT32_MIN)     /* instead of a slot: a metadata line */
+#define GONE (INT32_MIN + 1) /* instead of a slot: dropped */
+
+typedef struct {
+    uint32_t offset, length, hash;
+    int32_t slot;        /* negative for a series nobody wants */
+    uint32_t next;       /* the text that followed in the last body that had both */
+    uint32_t generation; /* of a metadata line: the last body that had it */
+} Text;
+
+typedef struct {
+    char *arena;
+    size_t arena_used, arena_size;
+    Text *slab;
+    uint32_t used, size; /* entries of the slab */
+    uint32_t *index;     /* entry + 1, 0 for none */
+    size_t index_size;
+    uint32_t lines, gone;          /* how many entries are metadata lines, are dropped */
+    uint32_t first, last, touched; /* of this body: where it begins, what was read last, what was asked for last */
+    uint32_t generation, lines_met;
+} Texts;
+
+static void texts_free(Texts *texts) {
+    free(texts->arena);
+    free(texts->slab);
+    free(texts->index);
+    memset(texts, 0, sizeof *texts);
+    texts->first = texts->last = texts->touched = NO_TEXT;
+}
+
+static void texts_begin_body(Texts *texts) {
+    texts->last = NO_TEXT;
+    texts->generation++;
+    texts->lines_met = 0;
+}
+
+static uint32_t texts_find(const Texts *texts, const char *data, size_t size) {
+    if (texts->index_size == 0) return NO_TEXT;
+    uint64_t hash = hash_bytes(data, size);
+    for (size_t at = hash & (texts->index_size - 1);; at = (at + 1) & (texts->index_size - 1)) {
+        uint32_t entry = texts->index[at];
+        if (entry == 0) return NO_TEXT;
+        const Text *text = &texts->slab[entry - 1];
+        if (text->hash == (uint32_t)hash && text->length == size && text->slot != GONE &&
+            memcmp(texts->arena + text->offset, data, size) == 0)
+            return entry - 1;
+    }
+}
+
+static void texts_put_in_index(uint32_t *index, size_t index_size, uint32_t hash, uint32_t entry) {
+    size_t at = hash & (index_size - 1);
+    while (index[at]) at = (at + 1) & (index_size - 1);
+    index[at] = entry + 1;
+}
+
+/* Lays everything anew without what was dropped, with room for `more` entries. Returns 0 without memory: nothing
+ * has changed then. */
+static int texts_compact(Texts *texts, uint32_t more) {
+    uint32_t live = texts->used - texts->gone, used = 0;
+    size_t arena_used = 0, size = (size_t)live + more;
+    for (uint32_t old = 0; old < texts->used; old++)
+        if (texts->slab[old].slot != GONE) arena_used += texts->slab[old].length;
+    size_t index_size = index_size_for(size, 16);
+    if (size >= NO_TEXT) return 0;
+    Text *slab = malloc((size + 1) * sizeof *slab);
+    char *arena = malloc(arena_used + 1);
+    uint32_t *index = calloc(index_size, sizeof *index);
+    uint32_t *moved = malloc(((size_t)texts->used + 1) * sizeof *moved);
+    if (!slab || !arena || !index || !moved) {
+        free(slab), free(arena), free(index), free(moved);
+        return 0;
+    }
+    arena_used = 0;
+    for (uint32_t old = 0; old < texts->used; old++) {
+        const Text *text = &texts->slab[old];
+        moved[old] = text->slot == GONE ? NO_TEXT : used;
+        if (text->slot == GONE) continue;
+        memcpy(arena + arena_used, texts->arena + text->offset, text->length);
+        slab[used] = *text;
+        slab[used].offset = (uint32_t)arena_used;
+        arena_used += text->length;
+        texts_put_in_index(index, index_size, text->hash, used++);
+    }
+    for (uint32_t entry = 0; entry < used; entry++)
+        if (slab[entry].next != NO_TEXT) slab[entry].next = moved[slab[entry].next];
+    texts->first = texts->first == NO_TEXT ? NO_TEXT : moved[texts->first];
+    texts->last = texts->touched = NO_TEXT;
+    free(moved), free(texts->slab), free(texts->arena), free(texts->index);
+    texts->slab = slab, texts->used = used, texts->size = (uint32_t)size, texts->gone = 0;
+    texts->arena = arena, texts->arena_used = texts->arena_size = arena_used;
+    texts->index = index, texts->index_size = index_size;
+    return 1;
+}
+
+/* Compacts if it pays: a third and more of the entries are gone. */
+static void texts_tidy(Texts *texts) {
+    if (texts->gone > 32 && texts->gone > texts->used / 3) texts_compact(texts, 0);
+}
+
+static int texts_reserve(Texts *texts, size_t length) {
+    if (texts->used == texts->size && !texts_compact(texts, texts->used / 4 + 16)) return 0;
+    size_t needed = texts->arena_used + length;
+    if (needed <= texts->arena_size) return 1;
+    size_t size = needed + needed / 4 + 256;
+    if (size > UINT32_MAX) return 0; /* offsets have 32 bits: no target needs 4 GiB of names */
+    char *arena = realloc(texts->arena, size);
+    if (!arena) return 0;
+    texts->arena = arena;
+    texts->arena_size = size;
+    return 1;
+}
+
+/* Adds a text that is not there; returns its entry, or NO_TEXT without memory. */
+static uint32_t texts_add(Texts *texts, const char *data, size_t length, int32_t slot) {
+    if (!texts_reserve(texts, length)) return NO_TEXT;
+    uint32_t entry = texts->used++;
+    uint32_t hash = (uint32_t)hash_bytes(data, length);
+    texts->slab[entry] = (Text){(uint32_t)texts->arena_used, (uint32_t)length, hash, slot, NO_TEXT, 0};
+    memcpy(texts->arena + texts->arena_used, data, length);
+    texts->arena_used += length;
+    texts_put_in_index(texts->index, texts->index_size, hash, entry);
+    texts->lines += slot == LINE;
+    return entry;
+}
+
+static void texts_meet_line(Texts *texts, uint32_t entry) {
+    Text *line = &texts->slab[entry];
+    texts->lines_met += line->generation != texts->generation;
+    line->generation = texts->generation;
+}
+
+static void texts_drop(Texts *texts, uint32_t entry) {
+    Text *text = &texts->slab[entry];
+    if (text->slot == LINE) {
+        texts->lines--;
+        texts->lines_met -= text->generation == texts->generation;
+    }
+    text->slot = GONE;
+    texts->gone++;
+}
+
+/* Drops every series for which `freed[slot]` is set; one that nobody wants is asked for by `unwanted`. */
+static void texts_forget(Texts *texts, const char *freed, size_t slots, int unwanted) {
+    for (uint32_t entry = 0; entry < texts->used; entry++) {
+        int32_t slot = texts->slab[entry].slot;
+        if (slot >= 0 ? (size_t)slot < slots && freed[slot] : unwanted && slot > GONE) texts_drop(texts, entry);
+    }
+}
+
+/* What the body is expected to go on with. */
+static inline uint32_t texts_expected(const Texts *texts) {
+    return texts->last == NO_TEXT ? texts->first : texts->slab[texts->last].next;
+}
+
+/* Remembers that `entry` came next. */
+static inline void texts_follow(Texts *texts, uint32_t entry) {
+    if (texts->last == NO_TEXT)
+        texts->first = entry;
+    else
+        texts->slab[texts->last].next = entry;
+    texts->last = entry;
+}
+
+#endif
