@@ -1,14 +1,9 @@
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
+from tests.simulator.frontdoor_live import running
 
 from trunkline.fleet.model import Fleet, MonitoringAccount, Service, WorkloadAccount
 from trunkline.fleet.sessions import AccessKey, Sessions, key_sessions
@@ -17,50 +12,14 @@ MONITORING, FIRST, SECOND, APART = "111111111111", "222222222222", "333333333333
 
 
 @pytest.fixture(scope="session")
-def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of an emulated AWS without authorisation, whose access key ids are account ids."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    folder = tmp_path_factory.mktemp("emulator")
-    environment = {
-        "PATH": os.environ["PATH"],
-        "GATEWAY_PORT": str(port),
-        "BIND_HOST": "127.0.0.1",
-        "LOG_LEVEL": "WARNING",
-        "HOME": str(folder),
-        "TMPDIR": str(folder),
-    }
-    program = Path(__file__).with_name("emulator_with_workspaces.py")
-    with (
-        (folder / "log").open("wb") as log,
-        subprocess.Popen(
-            [sys.executable, program], cwd=folder, env=environment, stdout=log, stderr=log
-        ) as process,
-    ):
-        try:
-            wait_until_listening(port, process)
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            process.kill()
-
-
-def wait_until_listening(port: int, process: subprocess.Popen[bytes]) -> None:
-    for _ in range(300):
-        assert process.poll() is None, "it ended at once"
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        except OSError:
-            time.sleep(0.1)
-        else:
-            return
-    raise AssertionError("it does not listen")
-
-
-@pytest.fixture(scope="session")
-def sessions(emulator: str) -> Sessions:
-    accounts = (MONITORING, FIRST, SECOND, APART)
-    return key_sessions({account: AccessKey(account, "unchecked") for account in accounts}, emulator)
+def sessions(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sessions]:
+    """Administrators' sessions at the simulator's front door, which verifies signatures and evaluates IAM."""
+    with running(tmp_path_factory.mktemp("state")) as live:
+        keys = {account: live.door.add_account(account) for account in (MONITORING, FIRST, SECOND, APART)}
+        accounts = {
+            account: AccessKey(key.access_key_id, key.secret_access_key) for account, key in keys.items()
+        }
+        yield key_sessions(accounts, live.door.url)
 
 
 @pytest.fixture(scope="session")

@@ -296,7 +296,8 @@ async def test_it_starts_and_ends(tmp_path: Path) -> None:
     async with Emulator(tmp_path) as emulator:
         assert emulator.socket.stat().st_mode & 0o077 == 0
         assert psutil.Process(emulator.pid).net_connections("inet") == []
-    assert _names(tmp_path) == ["emulator.log"]
+    assert "cognito-rsa-key.pem" in _names(tmp_path)  # its own files, too, lie in the folder it was given
+    assert {name.partition(".")[0] for name in _names(tmp_path)} == {"emulator", "cognito-rsa-key"}
 
 
 def _names(folder: Path) -> list[str]:

@@ -75,7 +75,12 @@ class Emulator:
     def _spawn(self) -> subprocess.Popen[bytes]:
         self.socket.unlink(missing_ok=True)
         command = [sys.executable, "-m", __name__, str(self.socket), str(self._front_door)]
-        environment = {**os.environ, **_ENVIRONMENT, "TMPDIR": str(self._state)}
+        folders = {
+            "TMPDIR": str(self._state),
+            "STATE_DIR": str(self._state),
+            "S3_DATA_DIR": str(self._state / "s3"),
+        }
+        environment = {**os.environ, **_ENVIRONMENT, **folders}
         with self.log.open("ab") as log:
             return subprocess.Popen(  # noqa: S603 (our own interpreter and module)
                 tied_to_parent(command), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment
