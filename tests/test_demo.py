@@ -35,7 +35,7 @@ def demo(temporary: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env={**os.environ, "TMPDIR": str(temporary)},
+        env={**without_runtime_dir(), "TMPDIR": str(temporary)},
         start_new_session=True,
     )
     try:
@@ -43,6 +43,17 @@ def demo(temporary: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     finally:
         process.kill()
         process.communicate()
+
+
+def trunkline(temporary: Path, *arguments: str) -> str:
+    command = [sys.executable, "-m", "trunkline", *arguments]
+    environment = {**without_runtime_dir(), "TMPDIR": str(temporary)}
+    return subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
+
+
+def without_runtime_dir() -> dict[str, str]:
+    """So that state folders lie among the temporary files, whatever runs on this machine."""
+    return {name: value for name, value in os.environ.items() if name != "XDG_RUNTIME_DIR"}
 
 
 def read_until(process: subprocess.Popen[str], words: str) -> str:
@@ -176,11 +187,15 @@ def test_nothing_stays_of_a_demo_that_is_interrupted_while_it_deploys(temporary:
 def test_ctrl_c_is_the_usual_end_of_a_demo_without_one(temporary: Path) -> None:
     with demo(temporary) as process:
         said = read_until(process, "samples/s")
+        asked = trunkline(temporary, "query", "count(ecs_task_memory_utilized_MiB)")
+        other = trunkline(temporary, "simulator", "status")
         traces = Traces.of(process.pid)
         process.send_signal(signal.SIGINT)
         rest, _ = process.communicate(timeout=30)
     assert process.returncode == 0
-    assert f"trunkline simulator logs --state-dir {temporary}/" in said
+    assert "trunkline simulator logs --follow --container aws-otel-collector" in said
+    assert "4" in asked.split()  # found without being told where the demo is
+    assert "web-shop" in other
     assert "first metrics of every account: " in rest
     nothing_stays(traces, temporary)
 

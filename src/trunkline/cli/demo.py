@@ -37,7 +37,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report there; needs --for")
     parser.add_argument(
-        "--state-dir", type=Path, metavar="DIR", help="the simulator's folder (default: a temporary one)"
+        "--state-dir",
+        type=Path,
+        metavar="DIR",
+        help="the simulator's folder (default: the usual one, or a temporary one while that is in use)",
     )
     parser.set_defaults(run=run)
 
@@ -60,7 +63,7 @@ def run(options: argparse.Namespace) -> int:
     if options.json and options.for_s is None:
         raise UsageError("--json needs an end to report about: say how long with --for 60s")
     find_prometheus()  # says what to do when it is missing, before anything is started
-    folder = StateFolder.open(options.state_dir) if options.state_dir else StateFolder.temporary()
+    folder = StateFolder.open(options.state_dir) if options.state_dir else _free_folder()
     keep_log(folder.path)
     report, interrupted = asyncio.run(_run(options, folder))
     if interrupted:
@@ -70,6 +73,18 @@ def run(options: argparse.Namespace) -> int:
     if report and options.json:
         options.json.write_text(json.dumps(report.document(), indent=2) + "\n", encoding="utf-8")
     return 0 if report and report.ok else EXIT_FAILED
+
+
+def _free_folder() -> StateFolder:
+    """The folder where `trunkline query` and `simulator logs` look by themselves, unless a simulator is in it."""
+    from trunkline.errors import SimulatorError
+    from trunkline.simulator.control import default_state_dir
+    from trunkline.simulator.folder import StateFolder
+
+    try:
+        return StateFolder.open(default_state_dir())
+    except SimulatorError:
+        return StateFolder.temporary()
 
 
 async def _run(options: argparse.Namespace, folder: StateFolder) -> tuple[Report | None, bool]:
@@ -129,15 +144,17 @@ def _deploy(world: World, say: Callable[[str], None]) -> Deployed:
 
 def _how_to_look(world: World) -> list[str]:
     from trunkline.cli.simulator import program
+    from trunkline.simulator.control import default_state_dir
 
-    at, trunkline = f"--state-dir {world.state_dir}", program()
+    at = "" if world.state_dir == default_state_dir() else f" --state-dir {world.state_dir}"
+    trunkline = program()
     return [
         "",
         "It runs until Ctrl-C. To look further, in another terminal:",
-        f"  {trunkline} query {at} 'rate(shop_orders_total[1m])'",
-        f"  {trunkline} query {at} --range 5m ecs_task_memory_utilized_MiB",
-        f"  {trunkline} simulator logs {at} --follow --container aws-otel-collector",
-        f"  {trunkline} simulator status {at}",
+        f"  {trunkline} query{at} 'rate(shop_orders_total[1m])'",
+        f"  {trunkline} query{at} --range 5m ecs_task_memory_utilized_MiB",
+        f"  {trunkline} simulator logs{at} --follow --container aws-otel-collector",
+        f"  {trunkline} simulator status{at}",
         f"  export AWS_ENDPOINT_URL={world.endpoint} AWS_SHARED_CREDENTIALS_FILE={world.state_dir}/credentials",
         "  aws --profile 222222222222 --region eu-west-1 ecs list-tasks --cluster ecs-xaccount-metrics-demo",
         "",
