@@ -109,17 +109,22 @@ def _known(task: Mapping[str, Any]) -> Resource:
     return resource
 
 
+def task_arn_parts(arn: str) -> tuple[str, str, str, str]:
+    """(partition, region, account, task id) of a task's ARN, old form or new; empty ones if it is none."""
+    match = _TASK_ARN.fullmatch(arn)
+    return (match[1], match[2], match[3], match[4]) if match else ("", "", "", "")
+
+
 def identity_of(task: Mapping[str, Any]) -> Resource:
     """Resource attributes and identity labels of a task's metadata, in every partition; empty ones left out.
 
     Takes task ARNs with and without the cluster's name, and the cluster as a name or an ARN.
     """
     arn, cluster = _text(task, "TaskARN"), _text(task, "Cluster")
-    match = _TASK_ARN.fullmatch(arn)
-    partition, region, account, task_id = match.groups() if match else ("", "", "", "")
+    partition, region, account, task_id = task_arn_parts(arn)
     cluster_name = cluster.rpartition("/")[2] if cluster.startswith("arn:") else cluster
     cluster_arn = cluster if cluster.startswith("arn:") else ""
-    if not cluster_arn and cluster_name and match:
+    if not cluster_arn and cluster_name and task_id:
         cluster_arn = f"arn:{partition}:ecs:{region}:{account}:cluster/{cluster_name}"
     found = {
         "cloud.provider": "aws",

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
+from trunkline.aws.task_metadata import TaskMetadata, task_arn_parts
 from trunkline.component.schedule import Clock, SystemClock, collect_at, phase_of, ticks
 from trunkline.component.settings import setting
 from trunkline.errors import ConfigError, FetchError, Problem
@@ -24,7 +25,6 @@ from trunkline.model import STALE, AttributeValue, Batch, Family, Kind, Origin, 
 from trunkline.quantities import Duration
 
 if TYPE_CHECKING:
-    from trunkline.aws.task_metadata import TaskMetadata
     from trunkline.component.contract import Consumer, Context, Receiver
     from trunkline.net.client import Client
 
@@ -46,8 +46,6 @@ class EcsContainerMetricsConfig:
             yield "collection_interval", "must be greater than zero, such as 20s"
 
     def build(self, context: Context, downstream: Consumer) -> Receiver:
-        from trunkline.aws.task_metadata import TaskMetadata  # noqa: PLC0415 (once, when used)
-
         base = context.environment.get("ECS_CONTAINER_METADATA_URI_V4", "").strip()
         if not base:
             raise ConfigError([_no_endpoint(context)])
@@ -373,7 +371,7 @@ def _duration_s(container: Mapping[str, Any]) -> float:
 
 def _task_attributes(task: Mapping[str, Any]) -> Iterator[tuple[str, AttributeValue]]:
     arn = task.get("TaskARN") or ""
-    region, account, task_id = _arn_parts(arn)
+    _, region, account, task_id = task_arn_parts(arn)
     cluster = task.get("Cluster") or ""
     launch_type = task.get("LaunchType") or ""
     yield "aws.ecs.cluster.name", cluster.rpartition("/")[2] if cluster.startswith("arn:aws") else cluster
@@ -392,14 +390,6 @@ def _task_attributes(task: Mapping[str, Any]) -> Iterator[tuple[str, AttributeVa
         yield "aws.ecs.launchtype", launch_type.lower()
     yield "cloud.region", region
     yield "cloud.account.id", account
-
-
-def _arn_parts(arn: str) -> tuple[str, str, str]:
-    """(region, account, task id) of a task's ARN, in every partition and in both forms."""
-    fields = arn.split(":", 5)
-    if len(fields) != 6 or fields[0] != "arn" or fields[2] != "ecs":
-        return "", "", ""
-    return fields[3], fields[4], fields[5].rpartition("/")[2]
 
 
 def _container_resource(
