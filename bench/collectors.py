@@ -75,12 +75,10 @@ def trunkline() -> Collector:
 
 
 def kernel() -> str:
-    """Which kernel the collector uses here: `compiled` or `pure Python`."""
-    try:
-        from trunkline.wire.kernel import COMPILED  # type: ignore[import-not-found,unused-ignore]  # noqa: PLC0415
-    except ImportError:
-        return "pure Python"
-    return "compiled" if COMPILED else "pure Python"
+    """Which kernel the collector uses here, told by where its parser comes from: `compiled` or `pure Python`."""
+    from trunkline.receivers.prometheus import receiver  # noqa: PLC0415
+
+    return "compiled" if vars(receiver)["ExpositionParser"].__module__.endswith("_kernel") else "pure Python"
 
 
 def vmagent(program: Path, version: str, name: str = "vmagent") -> Collector:
@@ -135,9 +133,7 @@ def _launch_trunkline(plan: Plan) -> Launch:
         "service": {
             "extensions": ["sigv4auth"],
             "telemetry": {"metrics": {"address": "127.0.0.1:0"}},
-            "pipelines": {
-                "metrics": {"receivers": ["prometheus"], "exporters": ["prometheusremotewrite"]}
-            },
+            "pipelines": {"metrics": {"receivers": ["prometheus"], "exporters": ["prometheusremotewrite"]}},
         },
     }
     command = [sys.executable, "-m", "trunkline", "collector", "run"]
@@ -162,7 +158,9 @@ def _launch_vmagent(program: Path, plan: Plan) -> Launch:
         "-httpListenAddr=127.0.0.1:0",
     ]
     if "forcePromProto" in _output([str(program), "--help"]):
-        command.append("-remoteWrite.forcePromProto=true")  # the receiver is no VictoriaMetrics, as AMP is not
+        command.append(
+            "-remoteWrite.forcePromProto=true"
+        )  # the receiver is no VictoriaMetrics, as AMP is not
     return Launch(command, {})
 
 
@@ -200,9 +198,7 @@ def _launch_otel(program: Path, plan: Plan) -> Launch:
         "service": {
             "extensions": ["sigv4auth"],
             "telemetry": {"metrics": {"level": "none"}},
-            "pipelines": {
-                "metrics": {"receivers": ["prometheus"], "exporters": ["prometheusremotewrite"]}
-            },
+            "pipelines": {"metrics": {"receivers": ["prometheus"], "exporters": ["prometheusremotewrite"]}},
         },
     }
     return Launch([str(program), f"--config={plan.write('otel.yaml', document)}"], _credentials())
@@ -213,6 +209,7 @@ def _credentials() -> dict[str, str]:
 
 
 def environment(launch: Launch) -> dict[str, str]:
-    """What the process gets to see of ours: nothing that could change how it runs."""
-    kept = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ}
+    """What the process gets to see of ours: nothing that could change how it runs, but for the choice of a kernel."""
+    names = ("PATH", "HOME", "TMPDIR", "TRUNKLINE_KERNEL")
+    kept = {name: os.environ[name] for name in names if name in os.environ}
     return {**kept, "AWS_EC2_METADATA_DISABLED": "true", **launch.environment}

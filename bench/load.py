@@ -23,9 +23,7 @@ from bench.scenarios import Scenario
 
 VARIANTS: Final = 5
 _GENERATION: Final = b"{generation}"
-_HEAD: Final = (
-    b"HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4; charset=utf-8\r\n%sContent-Length: %d\r\n\r\n"
-)
+_HEAD: Final = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4; charset=utf-8\r\n%sContent-Length: %d\r\n\r\n"
 _COUNTERS, _GAUGES, _BUCKETS = 48, 39, 11
 
 

@@ -9,11 +9,12 @@ import ssl
 import statistics
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from itertools import compress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from bench.collectors import Collector, Plan, environment
 from bench.load import Load
@@ -63,9 +64,19 @@ class RunFailedError(Exception):
     """A collector delivered nothing or ended by itself; the message has the end of its log."""
 
 
+@dataclass(frozen=True)
+class _Seen:
+    """The window: marks around it, resident memory twice a second in it, and at its peak since the start."""
+
+    before: Mark
+    after: Mark
+    sizes: list[int]
+    peak_bytes: int
+
+
 @dataclass
 class _Watched:
-    """A collector's process, and what is seen of it between two marks."""
+    """A collector's process."""
 
     collector: Collector
     process: asyncio.subprocess.Process
@@ -76,17 +87,14 @@ class _Watched:
         tail = self.log.read_text(errors="replace")[-1500:]
         return RunFailedError(f"{self.collector.title} {why}; the end of its log:\n{tail}")
 
-    async def watch(self, window_s: float) -> tuple[Mark, Mark, list[int]]:
-        """Measure for `window_s`; returns the marks around it and resident memory in bytes, twice a second."""
+    async def watch(self, window_s: float) -> _Seen:
+        """Measure for `window_s`."""
         sizes: list[int] = []
         before = self._mark()
         while (left_s := before.wall_s + window_s - time.time()) > 0:
             sizes.append(self._rss()[0])
             await asyncio.sleep(min(0.5, left_s))
-        return before, self._mark(), sizes
-
-    def peak_bytes(self) -> int:
-        return self._rss()[1]
+        return _Seen(before, self._mark(), sizes, self._rss()[1])
 
     def _rss(self) -> tuple[int, int]:
         try:
@@ -115,54 +123,47 @@ class _Watched:
 
 async def run(scenario: Scenario, collector: Collector, number: int) -> Run:
     """Measure `collector` once. Raises RunFailedError when it delivers nothing at all."""
-    gc.collect()
-    gc.freeze()  # what the load is made of is not looked at again while others are measured
+    gc.freeze()  # what the benchmark is made of is not looked at again
     async with AsyncExitStack() as exits:
         folder = Path(exits.enter_context(tempfile.TemporaryDirectory(prefix="trunkline-bench-")))
-        certificates = create_certificates(folder) if scenario.tls else None
-        tls = None
-        if certificates is not None:
-            tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            tls.load_cert_chain(certificates.server, certificates.server_key)
+        tls, ca_file = _certified(folder) if scenario.tls else (None, None)
         load = await exits.enter_async_context(Load(scenario, tls))
         receiver = await exits.enter_async_context(Receiver())
-        plan = Plan(
-            scenario,
-            [target.address for target in load.targets],
-            receiver.url,
-            folder,
-            certificates and certificates.ca,
-        )
+        plan = Plan(scenario, [one.address for one in load.targets], receiver.url, folder, ca_file)
         watched = await exits.enter_async_context(_started(collector, plan))
-        await _first_sample(watched, receiver, scenario)
-        await asyncio.sleep(scenario.warm_up_s)
-        before, after, sizes = await watched.watch(scenario.window_s)
-        peak = watched.peak_bytes()
+        await _delivering(watched, receiver, scenario)
+        await _settled(load, scenario)
+        seen = await watched.watch(scenario.window_s)
         await asyncio.sleep(SETTLE_S)
         exit_code = await watched.stop()
-        delivered = decode(receiver.written, plan.targets)
-        verdict = judge(delivered, load.targets, before.wall_s, after.wall_s)
-        wire = _wire_bytes_per_sample(receiver.written, delivered.samples, before.wall_s, after.wall_s)
-        return Run(
-            collector=collector.name,
-            round=number,
-            **_cost(before, after, verdict),
-            peak_rss_bytes=peak,
-            steady_rss_bytes=round(statistics.median(sizes)),
-            wire_bytes_per_sample=wire,
-            requests=sum(before.wall_s <= one.arrived_s < after.wall_s for one in receiver.written),
-            first_sample_s=(receiver.first_sample_s or 0.0) - watched.started_s,
-            scrapes_expected=round(scenario.targets * scenario.window_s / scenario.interval_s),
-            scrapes_served=verdict.scrapes_served,
-            scrapes_delivered=verdict.scrapes_delivered,
-            samples_served=verdict.samples_served,
-            samples_delivered=verdict.samples_delivered,
-            unlabelled_series=verdict.unlabelled_series,
-            exit_code=exit_code,
-        )
+    before, after = seen.before, seen.after
+    delivered = decode(receiver.written, plan.targets)
+    verdict = judge(delivered, load.targets, before.wall_s, after.wall_s)
+    inside = [before.wall_s <= one.arrived_s < after.wall_s for one in receiver.written]
+    return Run(
+        collector=collector.name,
+        round=number,
+        **_cost(before, after, verdict),
+        peak_rss_bytes=seen.peak_bytes,
+        steady_rss_bytes=round(statistics.median(seen.sizes)),
+        wire_bytes_per_sample=_wire_bytes_per_sample(receiver.written, delivered.samples, inside),
+        requests=sum(inside),
+        first_sample_s=(receiver.first_sample_s or 0.0) - watched.started_s,
+        scrapes_expected=round(scenario.targets * scenario.window_s / scenario.interval_s),
+        **asdict(verdict),
+        exit_code=exit_code,
+    )
 
 
-def _cost(before: Mark, after: Mark, verdict: Verdict) -> dict[str, float]:
+def _certified(folder: Path) -> tuple[ssl.SSLContext, Path]:
+    """A server's side of TLS for 127.0.0.1, and the file of the authority to trust."""
+    made = create_certificates(folder)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(made.server, made.server_key)
+    return context, made.ca
+
+
+def _cost(before: Mark, after: Mark, verdict: Verdict) -> dict[str, Any]:
     wall_s, cpu_s = after.wall_s - before.wall_s, after.cpu_s - before.cpu_s
     own_s = after.own_s - before.own_s
     return {
@@ -178,12 +179,12 @@ def _cost(before: Mark, after: Mark, verdict: Verdict) -> dict[str, float]:
 
 
 def _wire_bytes_per_sample(
-    written: list[Written], samples: list[int], since_s: float, until_s: float
+    written: Sequence[Written], samples: Sequence[int], inside: Sequence[bool]
 ) -> float:
     """Request heads and bodies over the load's samples in them; all requests when none fell into the window."""
-    pairs = list(zip(written, samples, strict=True))
-    inside = [(one, count) for one, count in pairs if since_s <= one.arrived_s < until_s] or pairs
-    return sum(one.wire_bytes for one, _ in inside) / max(sum(count for _, count in inside), 1)
+    chosen = inside if any(inside) else [True] * len(written)
+    size = sum(one.wire_bytes for one in compress(written, chosen))
+    return size / max(sum(compress(samples, chosen)), 1)
 
 
 @asynccontextmanager
@@ -208,7 +209,7 @@ async def _started(collector: Collector, plan: Plan) -> AsyncIterator[_Watched]:
             await process.wait()
 
 
-async def _first_sample(watched: _Watched, receiver: Receiver, scenario: Scenario) -> None:
+async def _delivering(watched: _Watched, receiver: Receiver, scenario: Scenario) -> None:
     deadline = time.time() + _PATIENCE_S + 2 * scenario.interval_s
     while receiver.first_sample_s is None:
         if watched.process.returncode is not None:
@@ -216,3 +217,12 @@ async def _first_sample(watched: _Watched, receiver: Receiver, scenario: Scenari
         if time.time() > deadline:
             raise watched.failed("delivered nothing")
         await asyncio.sleep(0.02)
+
+
+async def _settled(load: Load, scenario: Scenario) -> None:
+    """Let the collector get to know the series: every target scraped a few times, then the time to warm up."""
+    scrapes = 3 if scenario.interval_s <= 1 else 1
+    deadline = time.time() + _PATIENCE_S
+    while time.time() < deadline and any(len(one.served) < scrapes for one in load.targets):  # noqa: ASYNC110 (the other side is a process)
+        await asyncio.sleep(0.05)
+    await asyncio.sleep(scenario.warm_up_s)

@@ -27,6 +27,7 @@ import (
 	"github.com/open-telemetry/opentelemetry-collector-contrib/receiver/prometheusreceiver"
 	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/confmap"
+	"go.opentelemetry.io/collector/confmap/provider/envprovider"
 	"go.opentelemetry.io/collector/confmap/provider/fileprovider"
 	"go.opentelemetry.io/collector/exporter"
 	"go.opentelemetry.io/collector/extension"
@@ -51,7 +52,8 @@ func main() {
 		Factories: components,
 		ConfigProviderSettings: otelcol.ConfigProviderSettings{
 			ResolverSettings: confmap.ResolverSettings{
-				ProviderFactories: []confmap.ProviderFactory{fileprovider.NewFactory()},
+				ProviderFactories: []confmap.ProviderFactory{fileprovider.NewFactory(), envprovider.NewFactory()},
+				DefaultScheme:     "env",
 			},
 		},
 	})
@@ -78,6 +80,8 @@ class _Source:
     module: str
     package: str
     make: Callable[[Path, str], Collector]
+    fallback: str = ""
+    """A version to take where the module proxy lacks the newest one, or something that it needs."""
     main: str = ""
     """Text of a program of our own that puts its parts together, instead of one it brings."""
 
@@ -88,19 +92,21 @@ _SOURCES: Final = (
         "github.com/VictoriaMetrics/VictoriaMetrics",
         "github.com/VictoriaMetrics/VictoriaMetrics/app/vmagent",
         lambda program, version: vmagent(program, version, "vmagent-new"),
+        fallback="v1.122.0",
     ),
     _Source(
         "prometheus-new",
         "github.com/prometheus/prometheus",
         "github.com/prometheus/prometheus/cmd/prometheus",
         lambda program, version: prometheus(program, _prometheus_version(version), "prometheus-new"),
+        fallback="v0.305.0",
     ),
     _Source(
         "otel",
         "github.com/open-telemetry/opentelemetry-collector-contrib/exporter/prometheusremotewriteexporter",
         ".",
         otel,
-        _OTEL_MAIN,
+        main=_OTEL_MAIN,
     ),
 )
 BUILT: Final = tuple(source.name for source in _SOURCES)
@@ -112,7 +118,7 @@ def cache() -> Path:
 
 
 def debian() -> Iterator[Collector | Missing]:
-    """vmagent and Prometheus as Debian has them, or as they are on the PATH."""
+    """Peers as Debian has them, or as they are on the PATH."""
     makers: tuple[tuple[str, str, Callable[[Path, str], Collector]], ...] = (
         ("vmagent", "victoria-metrics", vmagent),
         ("prometheus", "prometheus", prometheus),
@@ -132,7 +138,7 @@ def _installed(name: str, package: str) -> Path | None:
         # RUNLEVEL=1: a service that a package brings is not started.
         surroundings = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
         command = ["apt-get", "install", "-qq", "-y", "--no-install-recommends", package]
-        print(f"bench: installing {package} with apt", file=sys.stderr)
+        sys.stderr.write(f"bench: installing {package} with apt\n")
         subprocess.run(command, env=surroundings, capture_output=True, check=False)  # noqa: S603
         found = shutil.which(name)
     return Path(found) if found else None
@@ -146,7 +152,9 @@ def built(*, build: bool) -> Iterator[Collector | Missing]:
         if note.exists():
             yield source.make(program, note.read_text().strip())
         else:
-            yield Missing(source.name, why or "not built: give --build-peers, with a Go toolchain on the PATH")
+            yield Missing(
+                source.name, why or "not built: give --build-peers, with a Go toolchain on the PATH"
+            )
 
 
 def _build(source: _Source) -> str:
@@ -154,27 +162,39 @@ def _build(source: _Source) -> str:
     go = shutil.which("go")
     if go is None:
         return "there is no Go toolchain on the PATH"
+    why = ""
+    for version in filter(None, ("latest", source.fallback)):
+        sys.stderr.write(f"bench: building {source.name} from {source.module}@{version} (minutes)\n")
+        try:
+            _build_version(source, version, go)
+        except subprocess.TimeoutExpired:
+            return f"building took longer than {BUILD_TIMEOUT_S:.0f} s"
+        except subprocess.CalledProcessError as error:
+            why = f"go {' '.join(error.cmd[1:3])} failed: {error.stderr.strip()[-300:]}"
+        except LookupError as error:
+            why = str(error)
+        else:
+            return ""
+    return why
+
+
+def _build_version(source: _Source, version: str, go: str) -> None:
     folder = cache() / source.name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     started = time.monotonic()
-    print(f"bench: building {source.name} from {source.module} (minutes)", file=sys.stderr)
-    try:
-        _go(go, folder, started, "mod", "init", "bench")
-        _go(go, folder, started, "get", f"{source.module}@latest")
-        version = _go(go, folder, started, "list", "-m", "-f", "{{.Version}}", source.module).strip()
-        if source.main:
-            (folder / "main.go").write_text(source.main.replace("VERSION", version))
-            _go(go, folder, started, "mod", "tidy")
-        else:
-            _go(go, folder, started, "get", source.package)
-        _go(go, folder, started, "build", "-trimpath", "-ldflags=-s -w", "-o", source.name, source.package)
-    except subprocess.TimeoutExpired:
-        return f"building took longer than {BUILD_TIMEOUT_S:.0f} s"
-    except subprocess.CalledProcessError as error:
-        return f"go {' '.join(error.cmd[1:3])} failed: {error.stderr.strip()[-300:]}"
-    (folder / "version").write_text(version)
-    return ""
+    _go(go, folder, started, "mod", "init", "bench")
+    _go(go, folder, started, "get", f"{source.module}@{version}")
+    exact = _go(go, folder, started, "list", "-m", "-f", "{{.Version}}", source.module).strip()
+    if exact.startswith("v0.0.0-"):
+        raise LookupError(f"the module proxy knows no released version of {source.module}")
+    if source.main:
+        (folder / "main.go").write_text(source.main.replace("VERSION", exact))
+        _go(go, folder, started, "mod", "tidy")
+    else:
+        _go(go, folder, started, "get", f"{source.package}@{version}")
+    _go(go, folder, started, "build", "-trimpath", "-ldflags=-s -w", "-o", source.name, source.package)
+    (folder / "version").write_text(exact)
 
 
 def _go(go: str, folder: Path, started: float, *arguments: str) -> str:
@@ -188,7 +208,7 @@ def _go(go: str, folder: Path, started: float, *arguments: str) -> str:
         text=True,
         check=True,
         timeout=left_s,
-        preexec_fn=lambda: os.nice(19),  # noqa: PLW1509 (one thread; builds must not be in the way)
+        preexec_fn=lambda: os.nice(19),
     )
     return done.stdout
 
@@ -197,4 +217,8 @@ def _prometheus_version(module: str) -> str:
     """Prometheus 3.5.0 is the module's v0.305.0."""
     major, minor, patch = module.lstrip("v").split(".", 2)
     number = int(minor)
-    return f"{number // 100}.{number % 100}.{patch}" if major == "0" and number >= 300 else f"{major}.{minor}.{patch}"
+    return (
+        f"{number // 100}.{number % 100}.{patch}"
+        if major == "0" and number >= 300
+        else f"{major}.{minor}.{patch}"
+    )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import struct
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -19,6 +19,8 @@ from bench.scenarios import IDENTITY
 
 _STALE: Final = struct.pack("<Q", 0x7FF0000000000002)
 _VARIANT: Final = b"bench_variant"
+_NAME: Final = b"\x0a\x08__name__\x12"
+_INSTANCE: Final = b"\x0a\x08instance\x12"
 _SAMPLE_BYTES: Final = 18  # field 2, its length, a float64, a timestamp of six bytes
 
 
@@ -79,8 +81,11 @@ class Decoder:
         position, end, count = 0, len(raw), 0
         while position < end:
             tag = raw[position]
-            size, position = _varint(raw, position + 1)
-            start, position = position, position + size
+            size = raw[position + 1]
+            start = position + 2
+            if size >= 0x80:
+                size, start = _varint(raw, position + 1)
+            position = start + size
             if tag != 0x0A:
                 continue
             at = position - _SAMPLE_BYTES
@@ -90,29 +95,35 @@ class Decoder:
             if not series.usual:
                 count += self._read_unusual(raw[start:position])
             elif series.groups is not None:
-                count += _put(series, raw[at + 3 : at + 11], raw[at + 12 : position], delivered)
+                value = raw[at + 3 : at + 11]
+                group = series.groups.get(raw[at + 12 : position])
+                if group is None or value == _STALE:
+                    count += _put(series, value, raw[at + 12 : position], delivered)
+                    continue
+                group.series.append(series.number)
+                group.values += value
+                count += 1
         delivered.samples.append(count)
 
     def _meet(self, labels: bytes, sample: bytes) -> _Known:
         """Decide on a series seen for the first time; whether it is of the usual form is part of that."""
         usual = len(sample) == _SAMPLE_BYTES and sample[:3] == b"\x12\x10\x09" and sample[11] == 0x10
-        if not usual or any(tag != 0x0A for tag, _ in _fields(labels)):
+        if not usual or not _are_labels(labels):
             return _Known(0, None, usual=False)  # not remembered: the next of these bytes may be usual
         return self._series(labels)
 
     def _series(self, labels: bytes) -> _Known:
         series = self._known.get(labels)
         if series is None:
-            series = self._known[labels] = _Known(len(self._known), self._groups(labels), usual=True)
-            if dict(_pairs(labels)).get(b"__name__") == _VARIANT:
+            name = _value(labels, _NAME)
+            groups = self._groups(labels) if name.startswith(b"bench_") else None
+            series = self._known[labels] = _Known(len(self._known), groups, usual=True)
+            if name == _VARIANT:
                 self.delivered.variant_series.add(series.number)
         return series
 
     def _groups(self, labels: bytes) -> dict[bytes, Group] | None:
-        pairs = dict(_pairs(labels))
-        if not pairs[b"__name__"].startswith(b"bench_"):
-            return None
-        groups = self.delivered.groups.get(pairs.get(b"instance", b"").decode())
+        groups = self.delivered.groups.get(_value(labels, _INSTANCE).decode())
         if groups is None or not all(label in labels for label in self._identity):
             self.delivered.unlabelled += 1
         return groups
@@ -229,10 +240,21 @@ def _fields(message: bytes) -> Iterator[tuple[int, bytes]]:
         position += size
 
 
-def _pairs(labels: bytes) -> Iterator[tuple[bytes, bytes]]:
-    for _, content in _fields(labels):
-        pair: Mapping[int, bytes] = dict(_fields(content))
-        yield pair.get(0x0A, b""), pair.get(0x12, b"")
+def _are_labels(message: bytes) -> bool:
+    """Whether there is nothing but labels (each shorter than 128 bytes, as all of the load's are)."""
+    position, end = 0, len(message)
+    while position < end and message[position] == 0x0A:
+        position += 2 + message[position + 1]
+    return position == end
+
+
+def _value(labels: bytes, name: bytes) -> bytes:
+    """The value (shorter than 128 bytes) of the label whose encoded name this is; empty if there is none."""
+    at = labels.find(name)
+    if at < 0:
+        return b""
+    start = at + len(name) + 1
+    return labels[start : start + labels[start - 1]]
 
 
 def _label(name: str, value: str) -> bytes:

@@ -13,6 +13,7 @@ from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from heapq import heappop, heappush
 from typing import Final, TypeAlias
 
 Labels: TypeAlias = tuple[tuple[str, str], ...]
@@ -104,8 +105,16 @@ def make_labels(pairs: Mapping[str, str]) -> Labels:
     return tuple(sorted((name, value) for name, value in pairs.items() if value))
 
 
+YOUNG_SLOTS: Final = 128
+"""How many slots at the end of a table are for series that come and go: see `Table`."""
+
+
 class Table:
     """The series of one source by slot; a free slot holds None.
+
+    Series that come and go are kept together at the end of the table, so that what is prepared for many slots at a
+    time lasts: a new series takes a free slot among the last YOUNG_SLOTS, otherwise the table grows. Only when more
+    than one slot in eight is free are older ones taken.
 
     The source's owner changes it with `assign`, `replace` and `free`; what has changed is handed on with the next batch.
     `name` tells people and logs which source this is; `key` is stable over restarts of the process.
@@ -117,7 +126,7 @@ class Table:
         self.name = name
         self.key = key or name
         self.series: list[Series | None] = []
-        self._free: list[int] = []
+        self._free: list[int] = []  # a heap of the negative numbers: the last slot comes first
         self._changed: set[int] = set()
 
     def __len__(self) -> int:
@@ -126,8 +135,8 @@ class Table:
 
     def assign(self, series: Series) -> int:
         """Give `series` a slot."""
-        if self._free:
-            slot = self._free.pop()
+        if self._free and (-self._free[0] >= len(self) - YOUNG_SLOTS or 8 * len(self._free) > len(self)):
+            slot = -heappop(self._free)
             self.series[slot] = series
         else:
             slot = len(self.series)
@@ -143,7 +152,7 @@ class Table:
     def free(self, slot: int) -> None:
         """Take the slot back; its series has been handed on for the last time."""
         self.series[slot] = None
-        self._free.append(slot)
+        heappush(self._free, -slot)
         self._changed.add(slot)
 
     def take_changes(self) -> list[int]:

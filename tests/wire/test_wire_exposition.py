@@ -26,11 +26,13 @@ CASES = json.loads((Path(__file__).parent / "data" / "exposition_cases.json").re
 class Target:
     """A parser with an owner that gives every new label set the next slot."""
 
-    def __init__(self, *, drop: str = "", honor_timestamps: bool = True) -> None:
+    def __init__(
+        self, parser_type: type[ExpositionParser], *, drop: str = "", honor_timestamps: bool = True
+    ) -> None:
         self.asked: list[Exposed] = []
         self.slots: dict[tuple[tuple[str, str], ...], int] = {}
         self._drop = drop
-        self.parser = ExpositionParser(self._decide, honor_timestamps=honor_timestamps)
+        self.parser = parser_type(self._decide, honor_timestamps=honor_timestamps)
 
     def _decide(self, exposed: Exposed) -> int:
         self.asked.append(exposed)
@@ -65,13 +67,13 @@ def bits(value: float) -> str:
 
 
 @pytest.mark.parametrize("case", CASES, ids=[f"{case['format']}: {case['name']}" for case in CASES])
-def test_prometheus_agrees(case: dict[str, Any]) -> None:
-    target = Target()
+def test_prometheus_agrees(parser_type: type[ExpositionParser], case: dict[str, Any]) -> None:
+    target = Target(parser_type)
     openmetrics = case["format"] == "openmetrics"
     if "error" in case:
         known = 'foo 1\nfoo{a="b"} 2\nfoo_total 3\n' + ("# EOF\n" if openmetrics else "")
         for before in ([], [known]):
-            target = Target()
+            target = Target(parser_type)
             for body in before:
                 target.parse(body, openmetrics=openmetrics)
             with pytest.raises(ExpositionError):
@@ -86,10 +88,10 @@ def test_prometheus_agrees(case: dict[str, Any]) -> None:
     assert len(target.asked) == len(target.slots)
 
 
-def test_errors_name_the_line() -> None:
+def test_errors_name_the_line(parser_type: type[ExpositionParser]) -> None:
     def check(body: str, message: str, *, openmetrics: bool = False) -> None:
         with pytest.raises(ExpositionError) as caught:
-            Target().parse(body, openmetrics=openmetrics)
+            Target(parser_type).parse(body, openmetrics=openmetrics)
         assert str(caught.value) == message
 
     check("foo 1\nbar x\n", "line 2: 'x' is not a number: 'bar x'")
@@ -135,20 +137,20 @@ def test_errors_name_the_line() -> None:
     )
 
 
-def test_where_we_differ_from_prometheus() -> None:
-    target = Target()
+def test_where_we_differ_from_prometheus(parser_type: type[ExpositionParser]) -> None:
+    target = Target(parser_type)
     target.parse("  foo 1\n\tbar 2\n")  # it makes the white space part of the name
     assert [exposed.name for exposed in target.asked] == ["foo", "bar"]
     with pytest.raises(ExpositionError):  # it ends the body there and is content
         target.parse("foo 1\n\x00bar 2\n")
-    target = Target()
+    target = Target(parser_type)
     target.parse('# TYPE h histogram\nother{le="1"} 1\n')  # it goes by the last TYPE line
     assert target.asked[0].labels == (("le", "1"),)
 
 
-def test_families() -> None:
+def test_families(parser_type: type[ExpositionParser]) -> None:
     def check(body: str, *expected: tuple[str, str, Kind], openmetrics: bool = False) -> None:
-        target = Target()
+        target = Target(parser_type)
         target.parse(body + ("# EOF\n" if openmetrics else ""), openmetrics=openmetrics)
         assert [(one.name, one.family, one.kind) for one in target.asked] == list(expected)
 
@@ -187,8 +189,8 @@ def test_families() -> None:
     )
 
 
-def test_created_series_are_marked() -> None:
-    target = Target()
+def test_created_series_are_marked(parser_type: type[ExpositionParser]) -> None:
+    target = Target(parser_type)
     target.parse(
         "# TYPE a counter\na_total 1\na_created 2\n# TYPE h histogram\nh_created 3\n# TYPE g gauge\ng_created 4\n# EOF\n",
         openmetrics=True,
@@ -202,11 +204,11 @@ def test_created_series_are_marked() -> None:
     }
 
 
-def test_help_and_unit_reach_the_decision() -> None:
-    target = Target()
+def test_help_and_unit_reach_the_decision(parser_type: type[ExpositionParser]) -> None:
+    target = Target(parser_type)
     target.parse('# HELP x a\\\\b\\nc\\"\n# TYPE x gauge\nx 1\n')
     assert target.asked == [Exposed("x", (), "x", Kind.GAUGE, "", 'a\\b\nc\\"')]
-    target = Target()
+    target = Target(parser_type)
     target.parse(
         '# TYPE "x.s_seconds" gauge\n# UNIT "x.s_seconds" seconds\n# HELP "x.s_seconds" a\\"\n{"x.s_seconds"} 1\n# EOF\n',
         openmetrics=True,
@@ -214,8 +216,8 @@ def test_help_and_unit_reach_the_decision() -> None:
     assert target.asked == [Exposed("x.s_seconds", (), "x.s_seconds", Kind.GAUGE, "seconds", 'a"')]
 
 
-def test_a_known_series_is_not_asked_for_again() -> None:
-    target = Target()
+def test_a_known_series_is_not_asked_for_again(parser_type: type[ExpositionParser]) -> None:
+    target = Target(parser_type)
     first = target.parse('# TYPE a gauge\na 1\na{x="y"} 2 1000\n{"c.d",x=" # {"} 3\na{x="new\nline"} 4\n')
     assert (len(target.asked), list(first.values)) == (4, [1, 2, 3, 4])
     second = target.parse('# TYPE a gauge\na 5\na{x="y"} 6 2000\n{"c.d",x=" # {"} 7\na{x="new\nline"} 8\n')
@@ -226,19 +228,19 @@ def test_a_known_series_is_not_asked_for_again() -> None:
     assert [one.name for one in target.asked[4:]] == ["new"]
 
 
-def test_columns_reach_the_highest_slot() -> None:
-    target = Target()
+def test_columns_reach_the_highest_slot(parser_type: type[ExpositionParser]) -> None:
+    target = Target(parser_type)
     target.parse("a 1\nb 2\n")
     parsed = target.parse("b 3\n")
     assert (list(parsed.present), list(parsed.values), parsed.timestamps_ms) == ([0, 1], [0, 3], None)
-    parser = ExpositionParser(lambda _: 5)
+    parser = parser_type(lambda _: 5)
     parsed = parser.parse(b"a 1 7\n", openmetrics=False)
     assert (len(parsed.values), len(parsed.present), len(parsed.timestamps_ms or ())) == (6, 6, 6)
 
 
-def test_a_changed_type_or_unit_is_decided_anew() -> None:
+def test_a_changed_type_or_unit_is_decided_anew(parser_type: type[ExpositionParser]) -> None:
     def check(first: str, second: str, *asked: tuple[str, str, str], openmetrics: bool = True) -> None:
-        target = Target()
+        target = Target(parser_type)
         target.parse(first + "# EOF\n", openmetrics=openmetrics)
         del target.asked[:]
         target.parse(second + "# EOF\n", openmetrics=openmetrics)
@@ -260,8 +262,10 @@ def test_a_changed_type_or_unit_is_decided_anew() -> None:
     check('{a="b","x"} 1\n', '# TYPE x gauge\n{a="b","x"} 1\n', ("x", "gauge", ""))
 
 
-def test_a_type_that_is_no_longer_said_is_forgotten_after_that_body() -> None:
-    target = Target()
+def test_a_type_that_is_no_longer_said_is_forgotten_after_that_body(
+    parser_type: type[ExpositionParser],
+) -> None:
+    target = Target(parser_type)
     target.parse("# TYPE x counter\n# HELP x text\nx 1\n")
     target.parse("# HELP x text\nx 1\n")
     assert len(target.asked) == 1
@@ -271,16 +275,16 @@ def test_a_type_that_is_no_longer_said_is_forgotten_after_that_body() -> None:
     assert len(target.asked) == 2
 
 
-def test_forgotten_slots_are_decided_anew() -> None:
-    target = Target()
+def test_forgotten_slots_are_decided_anew(parser_type: type[ExpositionParser]) -> None:
+    target = Target(parser_type)
     target.parse('a 1\nb{c="d"} 2\nb 3\n')
     target.parser.forget([1, 7])
     target.parse('a 1\nb{c="d"} 2\nb 3\n')
     assert [(one.name, one.labels) for one in target.asked[3:]] == [("b", (("c", "d"),))]
 
 
-def test_dropped_series_are_asked_for_once_and_counted() -> None:
-    target = Target(drop="b")
+def test_dropped_series_are_asked_for_once_and_counted(parser_type: type[ExpositionParser]) -> None:
+    target = Target(parser_type, drop="b")
     for _ in range(2):
         parsed = target.parse("a 1\nb 2\nb 3 1000\n")
         assert (parsed.samples, parsed.duplicates, list(parsed.present)) == (3, 0, [1])
@@ -289,15 +293,15 @@ def test_dropped_series_are_asked_for_once_and_counted() -> None:
         target.parse("b x\n")
 
 
-def test_dropped_series_that_come_and_go_do_not_fill_the_map() -> None:
-    target = Target(drop="b")
+def test_dropped_series_that_come_and_go_do_not_fill_the_map(parser_type: type[ExpositionParser]) -> None:
+    target = Target(parser_type, drop="b")
     for number in range(3000):
         target.parse(f'a 1\nb{{id="{number}"}} 1\n')
     assert len(target.parser._slots) < 1100
     assert len(target.asked) < 3010
 
 
-def test_later_samples_of_a_series() -> None:
+def test_later_samples_of_a_series(parser_type: type[ExpositionParser]) -> None:
     def check(
         body: str,
         present: tuple[float, int] | None,
@@ -306,7 +310,7 @@ def test_later_samples_of_a_series() -> None:
         *,
         honor_timestamps: bool = True,
     ) -> None:
-        target = Target(honor_timestamps=honor_timestamps)
+        target = Target(parser_type, honor_timestamps=honor_timestamps)
         for _ in range(2):
             parsed = target.parse(body)
             stamps = list(parsed.timestamps_ms or [0])
@@ -324,16 +328,16 @@ def test_later_samples_of_a_series() -> None:
     check('a{} 1\na{b="c",} 2\n', (1, 0), [], 0)
 
 
-def test_the_same_series_written_in_two_ways() -> None:
-    target = Target()
+def test_the_same_series_written_in_two_ways(parser_type: type[ExpositionParser]) -> None:
+    target = Target(parser_type)
     for _ in range(2):
         parsed = target.parse('a{x="1",y="2"} 1\na{y="2",x="1"} 2\n')
         assert (list(parsed.values), parsed.duplicates) == ([1], 1)
     assert len(target.asked) == 2
 
 
-def test_nothing_of_a_failed_body_sticks() -> None:
-    target = Target()
+def test_nothing_of_a_failed_body_sticks(parser_type: type[ExpositionParser]) -> None:
+    target = Target(parser_type)
     before = target.parse("a 1\nb 2\n")
     with pytest.raises(ExpositionError):
         target.parse("a 10\nb 20 30\nc 30\noops\n")
@@ -344,26 +348,26 @@ def test_nothing_of_a_failed_body_sticks() -> None:
     assert [one.name for one in target.asked] == ["a", "b", "c"]
 
 
-def test_changing_the_format_starts_anew() -> None:
-    target = Target()
+def test_changing_the_format_starts_anew(parser_type: type[ExpositionParser]) -> None:
+    target = Target(parser_type)
     target.parse("# TYPE a counter\na_total 1\n a_created 2\n")
     target.parse("# TYPE a counter\na_total 1\na_created 2\n# EOF\n", openmetrics=True)
     assert [one.created for one in target.asked] == [False, False, False, True]
 
 
-def test_timestamps_are_checked_though_not_honoured() -> None:
+def test_timestamps_are_checked_though_not_honoured(parser_type: type[ExpositionParser]) -> None:
     with pytest.raises(ExpositionError):
-        Target(honor_timestamps=False).parse("a 1 99999999999999999999\n")
-    assert Target(honor_timestamps=False).parse("a 1 5\n").timestamps_ms is None
+        Target(parser_type, honor_timestamps=False).parse("a 1 99999999999999999999\n")
+    assert Target(parser_type, honor_timestamps=False).parse("a 1 5\n").timestamps_ms is None
 
 
-def test_a_memoryview_will_do() -> None:
-    parsed = ExpositionParser(lambda _: 0).parse(memoryview(b"a 1\n"), openmetrics=False)
+def test_a_memoryview_will_do(parser_type: type[ExpositionParser]) -> None:
+    parsed = parser_type(lambda _: 0).parse(memoryview(b"a 1\n"), openmetrics=False)
     assert list(parsed.values) == [1]
 
 
-def test_nan_is_the_one_of_prometheus() -> None:
-    target = Target()
+def test_nan_is_the_one_of_prometheus(parser_type: type[ExpositionParser]) -> None:
+    target = Target(parser_type)
     for _ in range(2):
         assert bits(target.parse("a nAn\n").values[0]) == bits(NAN) == "7ff8000000000001"
 
@@ -468,8 +472,8 @@ def expected_of(families: Iterable[Any]) -> list[Sample]:
 
 @settings(deadline=None, max_examples=50)
 @given(expositions(openmetrics=False))
-def test_prometheus_client_agrees_on_text(body: str) -> None:
-    target = Target()
+def test_prometheus_client_agrees_on_text(parser_type: type[ExpositionParser], body: str) -> None:
+    target = Target(parser_type)
     expected = expected_of(text_string_to_metric_families(body))
     for _ in range(2):
         assert target.samples(target.parse(body)) == expected
@@ -478,8 +482,8 @@ def test_prometheus_client_agrees_on_text(body: str) -> None:
 
 @settings(deadline=None, max_examples=50)
 @given(expositions(openmetrics=True))
-def test_prometheus_client_agrees_on_openmetrics(body: str) -> None:
-    target = Target()
+def test_prometheus_client_agrees_on_openmetrics(parser_type: type[ExpositionParser], body: str) -> None:
+    target = Target(parser_type)
     body += "# EOF\n"
     expected = expected_of(client_openmetrics.text_string_to_metric_families(body))  # type: ignore[no-untyped-call]
     for _ in range(2):
@@ -526,7 +530,7 @@ PIECES = st.sampled_from(
 @settings(deadline=None, max_examples=300)
 @given(st.binary(max_size=60) | st.lists(PIECES, max_size=12).map(b"".join), st.booleans())
 def test_any_bytes_parse_alike_known_or_not_or_raise_only_exposition_errors(
-    body: bytes, openmetrics: bool
+    parser_type: type[ExpositionParser], body: bytes, openmetrics: bool
 ) -> None:
     end = b"# EOF\n" if openmetrics else b""
 
@@ -536,15 +540,17 @@ def test_any_bytes_parse_alike_known_or_not_or_raise_only_exposition_errors(
         except ExpositionError as error:
             return str(error)
 
-    fresh, primed = Target(), Target()
+    fresh, primed = Target(parser_type), Target(parser_type)
     primed.parse(b'foo 1\nbar 2\nfoo{a="b"} 3\nfoo{a="c",} 4\n{"x.y"} 5\n' + end, openmetrics=openmetrics)
     assert outcome(fresh) == outcome(primed)
 
 
 @settings(deadline=None)
 @given(st.lists(st.sets(st.integers(0, 20)), min_size=1, max_size=8))
-def test_churn_asks_only_for_what_is_new(scrapes: list[set[int]]) -> None:
-    target = Target()
+def test_churn_asks_only_for_what_is_new(
+    parser_type: type[ExpositionParser], scrapes: list[set[int]]
+) -> None:
+    target = Target(parser_type)
     known: set[int] = set()
     for present in scrapes:
         target.parse("".join(f'a{{n="{number}"}} {number}\n' for number in sorted(present)))

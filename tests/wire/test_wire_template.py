@@ -84,10 +84,10 @@ def uncompressed(template: Template, fragment: bytes) -> bytes:
     return bytes(cramjam.snappy.decompress_raw(block))
 
 
-def test_golden_stream() -> None:
+def test_golden_stream(template_type: type[Template]) -> None:
     labels = encode_labels((("a", "b"),))
     assert labels.hex() == "0a060a0161120162"
-    template = Template([labels, labels, labels])
+    template = template_type([labels, labels, labels])
     fragment = template.fill(array("d", [1.0, 2.0, 3.0]), [0, 1, 2], NOW)
     assert fragment.hex() == (
         # a literal of 30 bytes: the first series, its value, the timestamp, the length of the second
@@ -101,33 +101,33 @@ def test_golden_stream() -> None:
     assert uncompressed(template, fragment) == raw_request([(("a", "b"),)] * 3, [1.0, 2.0, 3.0], [NOW] * 3)
 
 
-def test_an_empty_lane() -> None:
-    template = Template([])
+def test_an_empty_lane(template_type: type[Template]) -> None:
+    template = template_type([])
     assert (len(template), template.raw_bytes, template.fill(array("d"), [], NOW)) == (0, 0, b"")
     assert template.fill_each(array("d"), [], array("q")) == b""
     assert join([]) == b"\x00"
 
 
-def test_values_are_taken_by_slot() -> None:
+def test_values_are_taken_by_slot(template_type: type[Template]) -> None:
     series: list[Labels] = [(("__name__", name),) for name in "abc"]
-    template = Template(map(encode_labels, series))
+    template = template_type(map(encode_labels, series))
     values = array("d", [0.0, 10.0, 20.0, 30.0, 40.0])
     raw = uncompressed(template, template.fill(values, [4, 0, 2], NOW))
     assert raw == raw_request(series, [40.0, 0.0, 20.0], [NOW] * 3)
-    with pytest.raises(ValueError, match="zip"):
+    with pytest.raises(ValueError, match=r"zip|the template has"):
         template.fill(values, [0, 1], NOW)
-    with pytest.raises(ValueError, match="zip"):
+    with pytest.raises(ValueError, match=r"zip|the template has"):
         template.fill_each(values, [0, 1, 2, 3], array("q", [NOW] * 5))
 
 
-def test_what_are_no_labels_is_refused() -> None:
+def test_what_are_no_labels_is_refused(template_type: type[Template]) -> None:
     with pytest.raises(WireError):
-        Template([b"\x12\x00"])
+        template_type([b"\x12\x00"])
 
 
-def test_timestamps_of_every_width() -> None:
+def test_timestamps_of_every_width(template_type: type[Template]) -> None:
     series = node_series()[:50]
-    template = Template(map(encode_labels, series))
+    template = template_type(map(encode_labels, series))
     values = [float(number) for number in range(50)]
     column = array("d", values)
     sizes = set()
@@ -138,9 +138,9 @@ def test_timestamps_of_every_width() -> None:
     assert len(sizes) == 7
 
 
-def test_timestamps_for_each_sample() -> None:
+def test_timestamps_for_each_sample(template_type: type[Template]) -> None:
     series = node_series()[:50]
-    template = Template(map(encode_labels, series))
+    template = template_type(map(encode_labels, series))
     values = [float(number) for number in range(50)]
     column = array("d", values)
     stamps = [NOW + number for number in range(50)]
@@ -154,21 +154,21 @@ def test_timestamps_for_each_sample() -> None:
         assert [one.samples[0].timestamp_ms for one in decode_write_request(raw).series] == stamps
 
 
-def test_no_copy_reaches_over_a_hole() -> None:
+def test_no_copy_reaches_over_a_hole(template_type: type[Template]) -> None:
     """The second label of the second series is what follows `abcd` in the first, if its value were 0."""
     series: list[Labels] = [
         (("k", "abcd\n\x12\n\x01k\x12\rpp"),),
         (("a", "xabcd"), ("k", "pp\x12\x10\t" + "\0" * 8)),
     ]
-    template = Template(map(encode_labels, series))
+    template = template_type(map(encode_labels, series))
     raw = uncompressed(template, template.fill(array("d", [1.1, 2.2]), range(2), NOW))
     assert raw == raw_request(series, [1.1, 2.2], [NOW] * 2)
 
 
-def test_fragments_are_joined() -> None:
+def test_fragments_are_joined(template_type: type[Template]) -> None:
     series = node_series()
     lanes = [series[:70], series[70:71], series[71:]]
-    templates = [Template(map(encode_labels, lane)) for lane in lanes]
+    templates = [template_type(map(encode_labels, lane)) for lane in lanes]
     column = array("d", range(200))
     fragments = [
         (template.fill(column, range(len(lane)), NOW), template.raw_bytes)
@@ -180,7 +180,7 @@ def test_fragments_are_joined() -> None:
     assert bytes(cramjam.snappy.decompress_raw(join(fragments))) == expected
 
 
-def test_a_series_longer_than_a_copy_reaches() -> None:
+def test_a_series_longer_than_a_copy_reaches(template_type: type[Template]) -> None:
     series: list[Labels] = [
         (
             ("__name__", name),
@@ -189,7 +189,7 @@ def test_a_series_longer_than_a_copy_reaches() -> None:
         )
         for name, size in (("a", 66_000), ("b", 10), ("c", 10), ("d", 1))
     ]
-    template = Template(map(encode_labels, series))
+    template = template_type(map(encode_labels, series))
     values, stamps = [1.0, 2.0, 3.0, 4.0], [NOW + 77] * 4
     raw = uncompressed(template, template.fill(array("d", values), range(4), NOW + 77))
     assert raw == raw_request(series, values, stamps)
@@ -197,9 +197,9 @@ def test_a_series_longer_than_a_copy_reaches() -> None:
     assert raw == raw_request(series, values, stamps)
 
 
-def test_size_is_close_to_snappy_of_the_same_bytes() -> None:
+def test_size_is_close_to_snappy_of_the_same_bytes(template_type: type[Template]) -> None:
     series = node_series()
-    template = Template(map(encode_labels, series))
+    template = template_type(map(encode_labels, series))
     count = len(series)
     random = [(number * 0.61803398875 % 1) * 10 ** (number % 9) for number in range(count)]
 
@@ -229,9 +229,11 @@ def bits(value: float) -> bytes:
 
 @settings(deadline=None)
 @given(st.lists(st.tuples(LABELS, VALUES), max_size=20), STAMPS)
-def test_one_timestamp_arrives_as_sent(lane: list[tuple[Labels, float]], stamp: int) -> None:
+def test_one_timestamp_arrives_as_sent(
+    template_type: type[Template], lane: list[tuple[Labels, float]], stamp: int
+) -> None:
     series, values = [labels for labels, _ in lane], [value for _, value in lane]
-    template = Template(map(encode_labels, series))
+    template = template_type(map(encode_labels, series))
     raw = uncompressed(template, template.fill(array("d", values), range(len(lane)), stamp))
     assert raw == raw_request(series, values, [stamp] * len(lane))
     found = decode_write_request(raw).series
@@ -242,8 +244,10 @@ def test_one_timestamp_arrives_as_sent(lane: list[tuple[Labels, float]], stamp: 
 
 @settings(deadline=None)
 @given(st.lists(st.tuples(LABELS, VALUES, STAMPS), max_size=20))
-def test_a_timestamp_for_each_arrives_as_sent(lane: list[tuple[Labels, float, int]]) -> None:
-    template = Template(encode_labels(labels) for labels, _, _ in lane)
+def test_a_timestamp_for_each_arrives_as_sent(
+    template_type: type[Template], lane: list[tuple[Labels, float, int]]
+) -> None:
+    template = template_type(encode_labels(labels) for labels, _, _ in lane)
     values, stamps = array("d", [value for _, value, _ in lane]), array("q", [stamp for _, _, stamp in lane])
     found = decode_write_request(
         uncompressed(template, template.fill_each(values, range(len(lane)), stamps))

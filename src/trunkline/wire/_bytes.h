@@ -49,7 +49,7 @@ static inline uint64_t hash_bytes(const char *data, size_t size) {
     return mix(hash ^ tail, hash_seeds[1]);
 }
 
-/* The power of two, at least `least`, that is at least twice `count`. */
+/* The power of two, at least `least` (itself one), that is at least twice `count`. */
 static inline size_t index_size_for(size_t count, size_t least) {
     size_t size = least;
     while (size < 2 * count) size *= 2;

@@ -117,6 +117,7 @@ static int take_line(Texts *texts, Scan *scan, const char *line_end) {
         scan->at = after;
         return TAKEN;
     }
+    if ((unsigned char)*scan->at > '#') return ODD_LINE; /* it begins with neither white space nor the sign */
     uint32_t found = texts_find(texts, scan->at, (size_t)(line_end - scan->at));
     if (found == NO_TEXT || texts->slab[found].slot != LINE) return ODD_LINE;
     texts_meet_line(texts, found);

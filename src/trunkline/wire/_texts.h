@@ -94,8 +94,9 @@ static int texts_compact(Texts *texts, uint32_t more) {
     }
     for (uint32_t entry = 0; entry < used; entry++)
         if (slab[entry].next != NO_TEXT) slab[entry].next = moved[slab[entry].next];
-    texts->first = texts->first == NO_TEXT ? NO_TEXT : moved[texts->first];
-    texts->last = texts->touched = NO_TEXT;
+    if (texts->first != NO_TEXT) texts->first = moved[texts->first];
+    if (texts->last != NO_TEXT) texts->last = moved[texts->last];
+    if (texts->touched != NO_TEXT) texts->touched = moved[texts->touched];
     free(moved), free(texts->slab), free(texts->arena), free(texts->index);
     texts->slab = slab, texts->used = used, texts->size = (uint32_t)size, texts->gone = 0;
     texts->arena = arena, texts->arena_used = texts->arena_size = arena_used;

@@ -18,7 +18,7 @@ from trunkline.exporters.prometheusremotewrite.encoder import SourceEncoder
 from trunkline.model import AttributeValue, Labels, Origin, Series, Table, make_labels
 from trunkline.net.message import Request, Response
 from trunkline.wire import naming, template
-from trunkline.wire.remote_write import encode_labels
+from trunkline.wire.kernel import encode_labels
 
 if TYPE_CHECKING:
     from trunkline.exporters.prometheusremotewrite.config import RemoteWriteConfig

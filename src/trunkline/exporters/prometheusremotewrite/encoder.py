@@ -6,14 +6,19 @@ import hashlib
 from array import array
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from typing import Final
+from itertools import compress
+from typing import Final, NamedTuple
 
 from trunkline.component.contract import Fragment
 from trunkline.model import Batch, Extra, Series, Table
-from trunkline.wire.template import Template
+from trunkline.wire.kernel import Template
 
 LANE_SLOTS: Final = 512
-"""How many slots share a lane: large enough to compress well, small enough to be compiled anew when one changes."""
+"""How many slots share a lane, and in calm times a template: the more, the better they compress."""
+PART_SLOTS: Final = 128
+"""How many share a template while series of the lane come and go: the fewer, the less is compiled anew."""
+CALM_SCRAPES: Final = 5
+"""After how many scrapes without a change a lane has one template again."""
 
 
 class SourceEncoder:
@@ -40,7 +45,7 @@ class SourceEncoder:
         for slot in batch.changed:
             found = series[slot]
             self._labels[slot] = None if found is None else self._encode_labels(found)
-            self._lanes[slot // LANE_SLOTS].template = None
+            self._lanes[slot // LANE_SLOTS].change(slot)
 
     def _encode_extras(self, extras: Sequence[Extra]) -> Iterator[Fragment]:
         """Further samples of a series, oldest first, each in a fragment that cannot meet another of its lane."""
@@ -55,29 +60,31 @@ class SourceEncoder:
 
 
 class _Lane:
-    """A fixed slice of slots and the compressed template of those that carried a sample last time."""
+    """A fixed slice of slots and their compressed templates: one, or one for each part while the series change."""
 
     def __init__(self, key: str, index: int) -> None:
         digest = hashlib.blake2b(f"{key}\0{index}".encode(), digest_size=8).digest()
         self.id = int.from_bytes(digest, "big")
-        self.template: Template | None = None
         self._start = index * LANE_SLOTS
-        self._present: bytes | None = None
-        self._slots: list[int] = []
+        self._parts = self._split(PART_SLOTS)
+        self._calm_scrapes = 0
+
+    def change(self, slot: int) -> None:
+        """The series at `slot` was decided anew."""
+        width = LANE_SLOTS // len(self._parts)
+        self._parts[(slot - self._start) // width].template = None
 
     def encode(self, batch: Batch, labels: list[bytes | None]) -> Iterator[Fragment]:
-        template = self._template(batch.present, labels)
-        if template is None:
+        self._compile(batch.present, labels)
+        filled = [part.fill(batch) for part in self._parts if part.slots]
+        if not filled:
             return
-        if batch.timestamps_ms is None:
-            data = template.fill(batch.values, self._slots, batch.timestamp_ms)
-            oldest_ms = newest_ms = batch.timestamp_ms
-        else:
-            stamps = batch.timestamps_ms
-            data = template.fill_each(batch.values, self._slots, stamps)
-            own = [stamps[slot] for slot in self._slots]
-            oldest_ms, newest_ms = min(own), max(own)
-        yield Fragment(self.id, data, template.raw_bytes, len(self._slots), oldest_ms, newest_ms)
+        data, raw_bytes, samples, oldest_ms, newest_ms = filled[0]
+        if len(filled) > 1:
+            data = b"".join(one.data for one in filled)
+            raw_bytes, samples = sum(one.raw_bytes for one in filled), sum(one.samples for one in filled)
+            oldest_ms, newest_ms = min(one.oldest_ms for one in filled), max(one.newest_ms for one in filled)
+        yield Fragment(self.id, data, raw_bytes, samples, oldest_ms, newest_ms)
 
     def encode_extras(self, extras: Sequence[Extra], labels: list[bytes | None]) -> Fragment:
         slots = range(len(extras))
@@ -87,14 +94,60 @@ class _Lane:
         data = template.fill_each(values, slots, stamps)
         return Fragment(self.id, data, template.raw_bytes, len(extras), min(stamps), max(stamps))
 
-    def _template(self, present: bytearray | None, labels: list[bytes | None]) -> Template | None:
-        stop = self._start + LANE_SLOTS
-        here = None if present is None else bytes(present[self._start : stop])
-        if self.template is None or here != self._present:
-            window = range(self._start, min(stop, len(labels)))
-            self._slots = [
-                slot for slot in window if labels[slot] is not None and (present is None or present[slot])
-            ]
-            self._present = here
-            self.template = Template([labels[slot] or b"" for slot in self._slots])
-        return self.template if self._slots else None
+    def _compile(self, present: bytearray | None, labels: list[bytes | None]) -> None:
+        """Compile the parts whose series changed; split the lane when it begins to change, join it when it stops."""
+        outdated = [part for part in self._parts if part.is_outdated(present)]
+        self._calm_scrapes = 0 if outdated else self._calm_scrapes + 1
+        if outdated and len(self._parts) == 1:
+            self._parts = outdated = self._split(PART_SLOTS)
+        elif self._calm_scrapes == CALM_SCRAPES:
+            self._parts = outdated = self._split(LANE_SLOTS)
+        for part in outdated:
+            part.compile(present, labels)
+
+    def _split(self, width: int) -> list[_Part]:
+        return [_Part(self._start + offset, width) for offset in range(0, LANE_SLOTS, width)]
+
+
+class _Part:
+    """Neighbouring slots, and the compressed template of those that carried a sample last time."""
+
+    def __init__(self, start: int, width: int) -> None:
+        self.template: Template | None = None
+        self.slots: array[int] = array("I")
+        self._window = slice(start, start + width)
+        self._present: bytearray | None = None
+
+    def is_outdated(self, present: bytearray | None) -> bool:
+        here = None if present is None else present[self._window]
+        return self.template is None or here != self._present
+
+    def compile(self, present: bytearray | None, labels: list[bytes | None]) -> None:
+        self._present = None if present is None else present[self._window]
+        known = zip(range(len(labels))[self._window], labels[self._window], strict=True)
+        here = known if self._present is None else compress(known, self._present)
+        sent = {slot: encoded for slot, encoded in here if encoded is not None}
+        self.slots = array("I", sent)
+        self.template = Template(sent.values())
+
+    def fill(self, batch: Batch) -> _Filled:
+        template, stamps = self.template, batch.timestamps_ms
+        assert template is not None
+        if stamps is None:
+            data = template.fill(batch.values, self.slots, batch.timestamp_ms)
+            oldest_ms = newest_ms = batch.timestamp_ms
+        else:
+            data = template.fill_each(batch.values, self.slots, stamps)
+            own = [stamps[slot] for slot in self.slots]
+            oldest_ms, newest_ms = min(own), max(own)
+        return _Filled(data, template.raw_bytes, len(self.slots), oldest_ms, newest_ms)
+
+
+class _Filled(NamedTuple):
+    """The samples of a part, compressed."""
+
+    data: bytes
+    raw_bytes: int
+    samples: int
+    oldest_ms: int
+    newest_ms: int

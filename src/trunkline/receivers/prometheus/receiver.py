@@ -6,7 +6,9 @@ import asyncio
 import logging
 import socket
 from array import array
+from collections.abc import Iterator
 from contextlib import suppress
+from operator import not_
 from typing import TYPE_CHECKING, Final
 
 from trunkline.component.schedule import Clock, SystemClock, collect_at, phase_of, ticks
@@ -14,7 +16,8 @@ from trunkline.errors import ExpositionError, FetchError
 from trunkline.model import STALE, Batch, Family, Kind, Labels, Resource, Series, Table, make_labels
 from trunkline.net.message import Request
 from trunkline.receivers.prometheus.target import Target, sample_labels, targets_of
-from trunkline.wire.exposition import Exposed, ExpositionParser, Parsed
+from trunkline.wire.exposition import Exposed, Parsed
+from trunkline.wire.kernel import ExpositionParser
 
 if TYPE_CHECKING:
     from trunkline.component.contract import Consumer, Context
@@ -31,6 +34,7 @@ ACCEPT: Final = (
     "text/plain;version=0.0.4;q=0.3,*/*;q=0.2"
 )
 LAST_SCRAPE_TIMEOUT_S: Final = 3.0
+_FLIPPED: Final = bytes((1, 0, *bytes(254)))
 SYNTHETIC: Final = (
     "up",
     "scrape_duration_seconds",
@@ -167,6 +171,7 @@ class TargetColumns:
         self._target = target
         self._resource = resource
         self._slots: dict[Labels, int] = {}
+        self._owned = bytearray()  # 1 at the slots in `_slots`
         self._synthetic = [self.table.assign(self._synthetic_series(name)) for name in SYNTHETIC]
         self._parser = ExpositionParser(self._decide, honor_timestamps=target.honor_timestamps)
         self._alive = bytearray()
@@ -178,7 +183,7 @@ class TargetColumns:
         self._fresh = []
         parsed = self._parser.parse(body, openmetrics=openmetrics)
         timestamp_ms = round(timestamp_s * 1000)
-        values, present = self._widened(parsed)
+        values, present = _widened(parsed, len(self.table))
         kept = present.count(1) + len(parsed.extras)
         self._mark_departed(values, present, parsed)
         self._report(values, present, up=1, scraped=parsed.samples, kept=kept)
@@ -220,6 +225,7 @@ class TargetColumns:
             series = self.table.series[slot]
             assert series is not None
             del self._slots[series.labels]
+            self._owned[slot] = 0
             self.table.free(slot)
         self._leaving = []
 
@@ -230,6 +236,8 @@ class TargetColumns:
         slot = self._slots.get(labels)
         if slot is None:
             slot = self._slots[labels] = self.table.assign(series)
+            self._owned.extend(bytes(len(self.table) - len(self._owned)))
+            self._owned[slot] = 1
             self._fresh.append(slot)
         elif self.table.series[slot] != series:
             self.table.replace(slot, series)
@@ -239,24 +247,15 @@ class TargetColumns:
         labels = make_labels({**self._target.labels, **self._target.external_labels, "__name__": name})
         return Series(labels, Family(name, Kind.GAUGE), self._resource)
 
-    def _widened(self, parsed: Parsed) -> tuple[array[float], bytearray]:
-        missing = len(self.table) - len(parsed.values)
-        values = array("d", parsed.values)
-        values.frombytes(bytes(8 * missing))
-        return values, bytearray(parsed.present) + bytes(missing)
-
     def _mark_departed(self, values: array[float], present: bytearray, parsed: Parsed) -> None:
         """Stale markers for what the last scrape showed and this one does not; their slots leave afterwards."""
         before = self._alive + bytes(len(present) - len(self._alive))
         self._alive = bytearray(present)
-        for slot, stamp in enumerate(parsed.timestamps_ms or ()):
-            if stamp:  # a series with timestamps of its own ends without a marker
-                self._alive[slot] = 0
+        if parsed.timestamps_ms is not None:  # a series with timestamps of its own ends without a marker
+            self._alive = _both(self._alive, _zeros(parsed.timestamps_ms))
         if len(self._slots) == present.count(1):
             return
-        for slot in list(self._slots.values()):
-            if present[slot]:
-                continue
+        for slot in _only_in(self._owned, present):
             self._leaving.append(slot)
             if before[slot]:
                 values[slot] = STALE
@@ -268,10 +267,43 @@ class TargetColumns:
             present[slot] = 1
 
 
+def _widened(parsed: Parsed, length: int) -> tuple[array[float], bytearray]:
+    """The columns of a body, which nobody else uses, made as long as the table."""
+    missing = length - len(parsed.values)
+    parsed.values.frombytes(bytes(8 * missing))
+    parsed.present.extend(bytes(missing))
+    return parsed.values, parsed.present
+
+
+def _both(left: bytearray, right: bytes | bytearray) -> bytearray:
+    """Where both columns are 1, as long as the first; at the speed of long integers."""
+    both = int.from_bytes(left, "little") & int.from_bytes(right, "little")
+    return bytearray(both.to_bytes(len(left), "little"))
+
+
+def _zeros(column: array[int]) -> bytes:
+    """1 where the column is 0."""
+    return bytes(map(not_, column))
+
+
+def _only_in(owned: bytearray, present: bytearray) -> Iterator[int]:
+    """Where `owned` is 1 and `present` is not, ascending; almost always few."""
+    return _ones(_both(owned, present.translate(_FLIPPED)))
+
+
+def _ones(column: bytes | bytearray) -> Iterator[int]:
+    """Where the column is 1, ascending; costs something only for those."""
+    slot = column.find(1)
+    while slot >= 0:
+        yield slot
+        slot = column.find(1, slot + 1)
+
+
 def _timestamps(parsed: Parsed, timestamp_ms: int, length: int) -> array[int] | None:
-    if parsed.timestamps_ms is None:
-        return None
-    own = parsed.timestamps_ms
-    column = array("q", (stamp or timestamp_ms for stamp in own))
-    column.extend([timestamp_ms] * (length - len(column)))
+    """The column of timestamps, which nobody else uses, with the scrape's where a sample has none of its own."""
+    column = parsed.timestamps_ms
+    if column is not None:
+        for slot in _ones(_zeros(column)):
+            column[slot] = timestamp_ms
+        column.extend([timestamp_ms] * (length - len(column)))
     return column
