@@ -36,6 +36,7 @@ lock:  ## pin every dependency anew, with hashes and without naming a registry
 
 clean:
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -f src/trunkline/wire/_kernel.c src/trunkline/wire/*.so
 
 .venv/.demo-ready: scripts/setup requirements/demo.txt $(BUILD)
 	@PYTHON=$(PYTHON) scripts/setup demo

@@ -69,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
 def _collectors(options: argparse.Namespace) -> tuple[list[Collector], list[Missing]]:
     """Whom to measure, Trunkline first, and who is missing."""
     found: list[Collector | Missing] = [trunkline(), *debian()]
-    if options.build_peers or not options.quick:
+    if options.build_peers or not options.quick or set(options.collector) & set(BUILT):
         found += built(build=options.build_peers)
     else:
         found += [Missing(name, "left out of a quick run") for name in BUILT]

@@ -188,7 +188,7 @@ def _launch_otel(program: Path, plan: Plan) -> Launch:
         "extensions": {"sigv4auth": {"region": REGION, "service": "aps"}},
         "receivers": {"prometheus": {"config": plan.scrape_config()}},
         "exporters": {
-            "prometheusremotewrite": {
+            "prometheus_remote_write": {
                 "endpoint": plan.url,
                 "auth": {"authenticator": "sigv4auth"},
                 "add_metric_suffixes": False,
@@ -198,7 +198,7 @@ def _launch_otel(program: Path, plan: Plan) -> Launch:
         "service": {
             "extensions": ["sigv4auth"],
             "telemetry": {"metrics": {"level": "none"}},
-            "pipelines": {"metrics": {"receivers": ["prometheus"], "exporters": ["prometheusremotewrite"]}},
+            "pipelines": {"metrics": {"receivers": ["prometheus"], "exporters": ["prometheus_remote_write"]}},
         },
     }
     return Launch([str(program), f"--config={plan.write('otel.yaml', document)}"], _credentials())
