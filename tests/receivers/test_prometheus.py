@@ -141,6 +141,19 @@ def test_bodies_that_always_fail_half_way_leave_nothing_behind() -> None:
     assert len(scrapes.columns.table) <= len(SYNTHETIC) + 3
 
 
+def test_series_decided_together_share_their_equal_labels() -> None:
+    scrapes = Scrapes()
+    batch = scrapes.scrape("".join(f'x{{n="{number}",zone="a"}} 1\n' for number in range(3)))
+    labels = [
+        dict((pair[0], pair) for pair in s.series.labels) for s in batch.samples if s.series.name == "x"
+    ]
+    assert len(labels) == 3
+    for name in ("__name__", "instance", "job", "zone"):
+        assert len({id(one[name]) for one in labels}) == 1
+    families = {id(s.series.family) for s in batch.samples if s.series.name == "x"}
+    assert len(families) == 1
+
+
 def test_a_changed_type_is_decided_anew_without_a_break() -> None:
     scrapes = Scrapes()
     scrapes.scrape("# TYPE a gauge\na 1\n")

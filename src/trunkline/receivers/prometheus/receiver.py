@@ -177,6 +177,9 @@ class TargetColumns:
         self._alive = bytearray()
         self._leaving: list[int] = []
         self._fresh: list[int] = []
+        # Series that are decided in one scrape share their equal labels and families: most of their memory.
+        self._shared: dict[tuple[str, str], tuple[str, str]] = {}
+        self._families: dict[Family, Family] = {}
 
     def scraped(self, body: bytes, openmetrics: bool, timestamp_s: float) -> tuple[Batch, int]:
         """The batch of a body that was read, and how many samples it exposed. Raises ExpositionError."""
@@ -218,6 +221,8 @@ class TargetColumns:
 
     def handed_on(self) -> None:
         """Take back the slots of series whose stale marker has been handed on."""
+        self._shared.clear()
+        self._families.clear()
         if not self._leaving:
             return
         self._parser.forget(self._leaving)
@@ -230,9 +235,12 @@ class TargetColumns:
         self._leaving = []
 
     def _decide(self, exposed: Exposed) -> int:
-        labels = sample_labels(exposed.name, exposed.labels, self._target)
+        share = self._shared.setdefault
+        labels = tuple(
+            share(pair, pair) for pair in sample_labels(exposed.name, exposed.labels, self._target)
+        )
         family = Family(exposed.family, exposed.kind, exposed.unit, exposed.help)
-        series = Series(labels, family, self._resource)
+        series = Series(labels, self._families.setdefault(family, family), self._resource)
         slot = self._slots.get(labels)
         if slot is None:
             slot = self._slots[labels] = self.table.assign(series)
