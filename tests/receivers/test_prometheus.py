@@ -144,9 +144,7 @@ def test_bodies_that_always_fail_half_way_leave_nothing_behind() -> None:
 def test_series_decided_together_share_their_equal_labels() -> None:
     scrapes = Scrapes()
     batch = scrapes.scrape("".join(f'x{{n="{number}",zone="a"}} 1\n' for number in range(3)))
-    labels = [
-        dict((pair[0], pair) for pair in s.series.labels) for s in batch.samples if s.series.name == "x"
-    ]
+    labels = [{pair[0]: pair for pair in s.series.labels} for s in batch.samples if s.series.name == "x"]
     assert len(labels) == 3
     for name in ("__name__", "instance", "job", "zone"):
         assert len({id(one[name]) for one in labels}) == 1
