@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from trunkline.aws.credentials import CredentialsFactory
 from trunkline.component.contract import ComponentId, Context, Extension
@@ -108,7 +107,6 @@ def context_for(
     identity: Resource | None = None,
     environment: Mapping[str, str] | None = None,
     extensions: Mapping[str, Extension] | None = None,
-    data_dir: Path = Path("unused"),
 ) -> Context:
     """What the host would lend a component called `name`."""
     kind, _, own = name.partition("/")
@@ -119,7 +117,6 @@ def context_for(
         metrics=SelfMetrics(),
         clients=clients,
         credentials=CredentialsFactory(clients, environment),
-        data_dir=data_dir,
         identity=identity or Resource(),
         extensions=extensions or {},
         environment=environment,

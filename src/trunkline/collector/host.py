@@ -10,7 +10,7 @@ import re
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -124,13 +124,10 @@ class Host:
                 metrics=self._metrics,
                 clients=self._clients,
                 credentials=credentials,
-                data_dir=self._settings.data_dir,
                 identity=self._identity,
                 environment=self._environment,
             )
 
-        for warning in config.warnings:
-            log.warning("%s", warning)
         return _Parts(build(config, lend, self._sender), credentials)
 
     def _name_orphans(self, assembly: Assembly) -> None:
@@ -140,7 +137,9 @@ class Host:
             for id_, sender in assembly.senders.items()
         }
         for folder in sorted((self._settings.data_dir / "queue").glob("*/")):
-            size = sum(path.stat().st_size for path in folder.glob("*.seg"))
+            size = 0
+            with suppress(OSError):  # another collector on the same volume is at work there
+                size = sum(path.stat().st_size for path in folder.glob("*.seg"))
             if folder not in owned and size:
                 log.warning(
                     "the queue %s holds %d bytes for an exporter or endpoint that is no longer configured: configure "
@@ -159,6 +158,9 @@ class Host:
     async def _running(self, parts: _Parts) -> AsyncIterator[None]:
         """Start exporters, then receivers; stop in the reverse order, with a last scrape and a drain between."""
         assembly = parts.assembly
+        for warning in assembly.config.warnings:
+            log.warning("%s", warning)
+        self._name_orphans(assembly)
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._servers(assembly))
             await stack.enter_async_context(parts.credentials)
@@ -171,7 +173,6 @@ class Host:
                 for name, receiver in assembly.receivers.items()
             ]
             self._healthy = True
-            self._name_orphans(assembly)
             log.info("running: %d receivers, %d senders", len(tasks), len(assembly.senders))
             try:
                 yield
@@ -196,9 +197,7 @@ class Host:
         remaining_s = max(deadline - time.monotonic(), 0.1)
         emptied = await asyncio.gather(*(sender.drain(remaining_s) for sender in assembly.senders.values()))
         for name, empty in zip(assembly.senders, emptied, strict=True):
-            log.info(
-                "%s: %s", name, "everything delivered" if empty else "the rest stays in the queue on disk"
-            )
+            log.info("%s: %s", name, "everything delivered" if empty else "the rest stays in the queue")
 
     @asynccontextmanager
     async def _servers(self, assembly: Assembly) -> AsyncIterator[None]:

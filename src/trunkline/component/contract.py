@@ -20,7 +20,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from trunkline.model import Batch, Resource, Series, Table
@@ -45,13 +44,12 @@ class ComponentId:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What the host lends a component: its id, counters, the network, credentials, a folder of its own."""
+    """What the host lends a component: its id, counters, the network, credentials."""
 
     id: ComponentId
     metrics: SelfMetrics
     clients: ClientFactory
     credentials: CredentialsFactory
-    data_dir: Path
     identity: Resource = field(default_factory=Resource)
     """Attributes and identity labels of the task this collector runs in; empty outside ECS."""
     extensions: Mapping[str, Extension] = field(default_factory=dict)
