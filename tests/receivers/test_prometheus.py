@@ -19,7 +19,8 @@ from trunkline.receivers.prometheus.config import (
     ScrapeConfig,
     StaticConfig,
 )
-from trunkline.receivers.prometheus.receiver import PrometheusReceiver, TargetColumns, TargetLoop
+from trunkline.receivers.prometheus.columns import TargetColumns
+from trunkline.receivers.prometheus.receiver import PrometheusReceiver, TargetLoop
 from trunkline.receivers.prometheus.target import Target, sample_labels, targets_of
 from trunkline.testing import Recorder, SeenBatch, VirtualClock, context_for
 
