@@ -75,10 +75,10 @@ def trunkline() -> Collector:
 
 
 def kernel() -> str:
-    """Which kernel the collector uses here, told by where its parser comes from: `compiled` or `pure Python`."""
-    from trunkline.receivers.prometheus import receiver  # noqa: PLC0415
+    """Which kernel the collector uses here, `compiled` or `pure Python`."""
+    from trunkline.wire import kernel  # noqa: PLC0415
 
-    return "compiled" if vars(receiver)["ExpositionParser"].__module__.endswith("_kernel") else "pure Python"
+    return "compiled" if kernel.COMPILED else "pure Python"
 
 
 def vmagent(program: Path, version: str, name: str = "vmagent") -> Collector:

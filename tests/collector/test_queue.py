@@ -47,7 +47,7 @@ class Make(Protocol):
     def __call__(self, max_bytes: int, segment_bytes: int = 500) -> Queue: ...
 
 
-@pytest.fixture(params=["disk", "memory"])
+@pytest.fixture(params=["disk", "read back", "memory"])
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
     class Maker:
         losses = Losses()
@@ -56,7 +56,13 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
             if request.param == "memory":
                 return MemoryQueue(self.losses, max_bytes=max_bytes)
             folder = tmp_path / "queue"
-            return DiskQueue(folder, self.losses, max_bytes=max_bytes, segment_bytes=segment_bytes)
+            return DiskQueue(
+                folder,
+                self.losses,
+                max_bytes=max_bytes,
+                segment_bytes=segment_bytes,
+                remembered_bytes=1 << 20 if request.param == "disk" else 0,
+            )
 
     return Maker()
 
@@ -149,7 +155,7 @@ def test_large_batches_become_records_within_limits(tmp_path: Path) -> None:
 
 def test_damage_costs_its_segment_and_is_counted(tmp_path: Path) -> None:
     losses = Losses()
-    queue = DiskQueue(tmp_path, losses, segment_bytes=500)
+    queue = DiskQueue(tmp_path, losses, segment_bytes=500, remembered_bytes=0)
     for number in range(12):
         queue.append([fragment(number)])
     first = min(tmp_path.glob("*.seg"))
@@ -167,7 +173,7 @@ def test_damage_costs_its_segment_and_is_counted(tmp_path: Path) -> None:
 
 def test_damage_in_the_segment_being_written_does_not_stop_the_queue(tmp_path: Path) -> None:
     losses = Losses()
-    queue = DiskQueue(tmp_path, losses)
+    queue = DiskQueue(tmp_path, losses, remembered_bytes=0)
     queue.append([fragment(1)])
     [segment] = tmp_path.glob("*.seg")
     segment.write_bytes(b"\xff" * segment.stat().st_size)
@@ -302,19 +308,32 @@ def test_closing_an_empty_queue_leaves_no_segment(tmp_path: Path) -> None:
     reopened.close()
 
 
-@settings(max_examples=50, deadline=None)
-@given(st.lists(st.one_of(st.integers(1, 400), st.sampled_from(["take", "restart"])), max_size=60))
+def test_a_backlog_is_not_kept_in_memory(tmp_path: Path) -> None:
+    queue = DiskQueue(tmp_path, Losses(), segment_bytes=100_000, remembered_bytes=40_000)
+    for number in range(1000):
+        queue.append([fragment(number, size=1000)])
+    held = sum(len(one.data) for s in queue._segments for _, record, _ in s.remembered for one in record)
+    assert held < 80_000
+    assert numbers(queue, Limits()) == [number % 256 for number in range(1000)]
+    queue.close()
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.one_of(st.integers(1, 400), st.sampled_from(["take", "restart"])), max_size=60),
+    st.sampled_from([0, 300, 1000, 1 << 20]),
+)
 def test_a_queue_is_a_list_whatever_happens_to_it(
-    tmp_path_factory: pytest.TempPathFactory, steps: list[int | str]
+    tmp_path_factory: pytest.TempPathFactory, steps: list[int | str], remembered: int
 ) -> None:
     folder = tmp_path_factory.mktemp("queue")
-    queue = DiskQueue(folder, Losses(), segment_bytes=700)
+    queue = DiskQueue(folder, Losses(), segment_bytes=700, remembered_bytes=remembered)
     model: list[int] = []
     number = 0
     for step in steps:
         if step == "restart":
             queue.close()
-            queue = DiskQueue(folder, Losses(), segment_bytes=700)
+            queue = DiskQueue(folder, Losses(), segment_bytes=700, remembered_bytes=remembered)
         elif step == "take":
             chunk = queue.peek(LIMITS)
             assert (chunk is None) == (not model)

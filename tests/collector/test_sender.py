@@ -4,8 +4,10 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
+import pytest
+
 from trunkline.collector.queue import MemoryQueue
-from trunkline.collector.sender import Sender
+from trunkline.collector.sender import LINGER_S, Sender
 from trunkline.component.contract import Backoff, Encoder, Fragment, Limits
 from trunkline.component.metrics import SelfMetrics
 from trunkline.errors import DeliveryError, Hold, Rejected, RetryLater, TooLarge
@@ -53,13 +55,14 @@ def fragment(lane: int, *, age_s: float = 0.0) -> Fragment:
 
 
 async def deliver(receiver: Receiver, fragments: Sequence[Fragment]) -> tuple[SelfMetrics, VirtualClock]:
-    """Give `fragments` to a sender and wait until all of them are settled."""
+    """Give `fragments` to a sender and wait until all of them are settled; the clock's first pause is for more."""
     metrics, clock = SelfMetrics(), VirtualClock()
     async with Sender("remote", receiver, MemoryQueue, metrics, clock, chance=lambda: 0.5) as sender:
         sender.keep(fragments)
         async with asyncio.timeout(5):
             while metrics.delivered.total() + metrics.refused.total() < 5 * len(fragments):  # noqa: ASYNC110
                 await asyncio.sleep(0)
+    assert clock.slept.pop(0) == LINGER_S
     return metrics, clock
 
 
@@ -163,10 +166,30 @@ async def test_what_a_full_queue_gives_up_is_counted() -> None:
     async with Sender(
         "remote", receiver, lambda lost: MemoryQueue(lost, max_bytes=15), metrics, VirtualClock()
     ) as sender:
-        for lane in range(4):
-            sender.keep([fragment(lane)])
+        sender.keep([fragment(1)] * 4)
     assert metrics.kept.total() == 20
     assert metrics.refused.values == {("remote", "queue_full"): 15}
+
+
+@pytest.mark.parametrize(
+    ("lanes", "requests", "pauses"),
+    [
+        ([1, 2, 3], 1, [LINGER_S]),
+        ([1, 2, 1, 3, 1, 2], 3, [LINGER_S]),  # only the last could have become fuller
+        (range(200), 1, []),
+    ],
+)
+async def test_requests_wait_only_where_that_may_fill_them(
+    lanes: Sequence[int], requests: int, pauses: list[float]
+) -> None:
+    receiver, clock, metrics = Receiver(lambda _: None), VirtualClock(), SelfMetrics()
+    receiver.limits = Limits(max_samples=1000)
+    async with Sender("remote", receiver, MemoryQueue, metrics, clock) as sender:
+        sender.keep([fragment(lane) for lane in lanes])
+        async with asyncio.timeout(5):
+            while metrics.delivered.total() < 5 * len(lanes):  # noqa: ASYNC110
+                await asyncio.sleep(0)
+    assert (len(receiver.requests), clock.slept) == (requests, pauses)
 
 
 def test_pauses_grow_to_their_bound_and_vary_by_their_share() -> None:

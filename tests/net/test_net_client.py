@@ -12,7 +12,7 @@ from tests.net.loopback import Authority, Raw, answering, hanging, raw_server, r
 
 from trunkline import __version__
 from trunkline.errors import BodyTooLargeError, ConnectError, FetchError, FetchTimeoutError, ProtocolError
-from trunkline.net.client import Client, ClientFactory
+from trunkline.net.client import Answer, Client, ClientFactory, Prepared
 from trunkline.net.message import Request, Response
 from trunkline.net.resolve import Resolve
 
@@ -424,15 +424,59 @@ async def test_clients_with_equal_settings_share_one_context(authority: Authorit
     assert first._tls.context is second._tls.context
 
 
-async def test_buffers_are_reused_unless_large() -> None:
-    async with opened() as client:
-        async with raw_server(answering(HELLO)) as server:
-            for _ in range(3):
-                await get(client, server.url)
-            assert [len(buffer) for buffer in client._spare_buffers] == [65536]
-            await asyncio.gather(*(get(client, server.url) for _ in range(20)))
-            assert len(client._spare_buffers) == 4
-        large = b"HTTP/1.1 200 OK\r\nContent-Length: 5000000\r\n\r\n" + bytes(5_000_000)
-        async with raw_server(answering(large)) as server:
-            await get(client, server.url)
-            assert len(client._spare_buffers) == 3
+async def test_only_answers_in_pieces_need_buffers_and_those_are_reused() -> None:
+    size = 100_000
+
+    async def in_pieces(raw: Raw, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        del raw
+        while await read_request(reader):
+            writer.write(f"HTTP/1.1 200 OK\r\nContent-Length: {size}\r\n\r\n".encode() + b"a")
+            await writer.drain()
+            await asyncio.sleep(0.02)
+            writer.write(b"b" * (size - 1))
+            await writer.drain()
+
+    async with raw_server(answering(HELLO)) as whole, raw_server(in_pieces) as pieces, opened() as client:
+        bodies = await asyncio.gather(*(get(client, pieces.url) for _ in range(5)), get(client, whole.url))
+        assert [one.body for one in bodies] == [*[b"a" + b"b" * (size - 1)] * 5, b"hello"]
+        kept = {id(buffer) for buffer in client._spare_buffers}
+        assert len(kept) == 2
+        await get(client, whole.url)
+        await get(client, pieces.url)
+        assert kept >= {id(client._spare_buffers[-1])}
+        size = 3_000_000
+        assert len((await get(client, pieces.url)).body) == size
+        assert all(len(buffer) < size for buffer in client._spare_buffers)
+
+
+async def test_a_waiter_reads_the_answer_in_place() -> None:
+    seen: list[object] = []
+    ended = asyncio.Event()
+
+    class Reading:
+        def answered(self, answer: Answer) -> None:
+            seen.extend((answer.status, type(answer.body), bytes(answer.body)))
+            ended.set()
+
+        def failed(self, error: FetchError) -> None:
+            seen.append(error)
+            ended.set()
+
+    async with raw_server(answering(HELLO)) as server, opened() as client:
+        prepared = Prepared.of(Request("GET", server.url), timeout_s=5)
+        for _ in range(2):
+            ended.clear()
+            client.begin(prepared, Reading())
+            await ended.wait()
+        assert server.connections == 1
+    assert seen == [200, memoryview, b"hello"] * 2
+    async with raw_server(hanging) as server, opened() as client:
+        for timeout_s in (5, 0.05, 0.2):
+            client.begin(Prepared.of(Request("GET", server.url), timeout_s=timeout_s), Reading())
+        for _ in range(2):
+            ended.clear()
+            await ended.wait()
+        assert [str(error).partition("within ")[2] for error in seen[6:]] == [
+            "0.05s, nothing had come",
+            "0.2s, nothing had come",
+        ]

@@ -1,7 +1,8 @@
 """What has been accepted and not yet delivered: append-only segment files and a cursor.
 
-A record is written with one `write`, so that the kernel holds it before the scrape counts as kept; it survives the
-process being killed at any moment. Layout of a queue's folder, all numbers little-endian:
+A record is written with one `write`, so that the kernel holds it before its samples count as kept; it survives the
+process being killed at any moment. What was written last is remembered too, so that it need not be read again when
+it is sent soon, as is usual. Layout of a queue's folder, all numbers little-endian:
 
     lock                    held with flock while a process uses the folder
     cursor                  two slots of {u32 crc, u64 generation, u64 segment, u64 offset}, written in turn
@@ -20,13 +21,15 @@ import logging
 import os
 import struct
 import time
-import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Final, Protocol, TypeAlias
+
+from zlib_ng.zlib_ng import crc32
 
 from trunkline.component.contract import Fragment, Limits
 from trunkline.errors import QueueError
@@ -43,6 +46,9 @@ RECORD_BYTES: Final = 256 * 1024
 RECORD_RAW_BYTES: Final = 1024 * 1024
 RECORD_SAMPLES: Final = 2048
 """A batch larger than these is written as several records, so that a request can end between them."""
+
+REMEMBERED_BYTES: Final = 4 * 1024 * 1024
+"""How much of what waits is kept in memory beside the disk: more than a second of 100,000 samples."""
 
 Lost: TypeAlias = Callable[[int, str], None]
 """Told how many samples were given up, and why: `queue_full`, `disk_full`, `too_old` or `damaged`."""
@@ -97,12 +103,14 @@ def gather(records: Iterable[tuple[Sequence[Fragment], int]], limits: Limits) ->
     lanes: set[int] = set()
     size = raw = samples = end = 0
     for fragments, position in records:
-        size += sum(len(fragment.data) for fragment in fragments)
-        raw += sum(fragment.raw_bytes for fragment in fragments)
-        samples += sum(fragment.samples for fragment in fragments)
-        new = {fragment.lane for fragment in fragments}
+        new = set()
+        for fragment in fragments:
+            size += len(fragment.data)
+            raw += fragment.raw_bytes
+            samples += fragment.samples
+            new.add(fragment.lane)
         full = size > limits.max_request_bytes or raw > limits.max_raw_bytes or samples > limits.max_samples
-        if taken and (full or lanes & new):
+        if taken and (full or not lanes.isdisjoint(new)):
             break
         lanes |= new
         taken += fragments
@@ -113,22 +121,21 @@ def gather(records: Iterable[tuple[Sequence[Fragment], int]], limits: Limits) ->
 def as_records(fragments: Iterable[Fragment]) -> Iterator[list[Fragment]]:
     """Group `fragments` into records of a bounded size, never two of one lane in a record."""
     group: list[Fragment] = []
+    lanes: set[int] = set()
+    size = raw = samples = 0
     for fragment in fragments:
-        if group and not _fits(group, fragment):
+        size += len(fragment.data)
+        raw += fragment.raw_bytes
+        samples += fragment.samples
+        full = size > RECORD_BYTES or raw > RECORD_RAW_BYTES or samples > RECORD_SAMPLES
+        if group and (full or fragment.lane in lanes):
             yield group
-            group = []
+            group, lanes = [], set()
+            size, raw, samples = len(fragment.data), fragment.raw_bytes, fragment.samples
         group.append(fragment)
+        lanes.add(fragment.lane)
     if group:
         yield group
-
-
-def _fits(group: list[Fragment], fragment: Fragment) -> bool:
-    return (
-        sum(len(one.data) for one in group) + len(fragment.data) <= RECORD_BYTES
-        and sum(one.raw_bytes for one in group) + fragment.raw_bytes <= RECORD_RAW_BYTES
-        and sum(one.samples for one in group) + fragment.samples <= RECORD_SAMPLES
-        and all(one.lane != fragment.lane for one in group)
-    )
 
 
 @dataclass(slots=True)
@@ -141,22 +148,42 @@ class _Segment:
     end: int = 0
     samples: int = 0
     newest_ms: int = 0
+    remembered: deque[tuple[int, Sequence[Fragment], int]] = field(default_factory=deque)
+    """Records with where they begin and end: none, or all from some offset to the end."""
 
     def add(self, fragments: Sequence[Fragment], end: int) -> None:
         self.end = end
-        self.samples += sum(fragment.samples for fragment in fragments)
-        self.newest_ms = max(self.newest_ms, *(fragment.newest_ms for fragment in fragments))
+        for fragment in fragments:
+            self.samples += fragment.samples
+            self.newest_ms = max(self.newest_ms, fragment.newest_ms)
 
-    def records(self, offset: int, end: int | None = None) -> Iterator[tuple[Sequence[Fragment], int]]:
+    def remember(self, fragments: Sequence[Fragment], start: int, delivered_to: int, limit: int) -> None:
+        """Keep the record that was added last in memory too, as long as they are less than `limit` bytes."""
+        if self.remembered or start == delivered_to:
+            self.remembered.append((start, fragments, self.end))
+        if self.remembered and self.end - self.remembered[0][0] > limit:
+            self.remembered.clear()
+
+    def forget(self, offset: int) -> None:
+        """What lies before `offset` is not asked for again."""
+        while self.remembered and self.remembered[0][0] < offset:
+            self.remembered.popleft()
+
+    def records(self, offset: int) -> Iterator[tuple[Sequence[Fragment], int]]:
         """Each record from `offset` on and where it ends; stops at the first that cannot be read."""
-        end = self.end if end is None else end
+        if self.remembered and self.remembered[0][0] == offset:
+            return ((fragments, end) for _, fragments, end in self.remembered)
+        return self.read(offset, self.end)
+
+    def read(self, offset: int, end: int) -> Iterator[tuple[Sequence[Fragment], int]]:
+        """The same, from the file."""
         while offset + _HEAD.size <= end:
             head = os.pread(self.fd, _HEAD.size, offset)
             if len(head) < _HEAD.size:
                 return
             checksum, size = _HEAD.unpack(head)
             payload = os.pread(self.fd, size, offset + _HEAD.size) if size <= end - offset else b""
-            if len(payload) != size or not size or zlib.crc32(payload) != checksum:
+            if len(payload) != size or not size or crc32(payload) != checksum:
                 return
             offset += _HEAD.size + size
             yield _decode(payload), offset
@@ -175,12 +202,14 @@ class DiskQueue:
         *,
         max_bytes: int = 1024**3,
         segment_bytes: int = SEGMENT_BYTES,
+        remembered_bytes: int = REMEMBERED_BYTES,
         patience_s: float = 5.0,
     ) -> None:
         self._folder = folder
         self._lost = lost
         self._max_bytes = max_bytes
         self._segment_bytes = segment_bytes
+        self._remembered_bytes = remembered_bytes
         self._segments: deque[_Segment] = deque()
         self._out: Chunk | None = None
         with ExitStack() as undo:
@@ -241,6 +270,7 @@ class DiskQueue:
         segment = self._segments[0]
         segment.samples -= chunk.samples
         self._offset = chunk.end
+        segment.forget(chunk.end)
         self._cursor.write(segment.number, chunk.end)
         self._drop_empty()
 
@@ -254,22 +284,27 @@ class DiskQueue:
 
     def _append_record(self, fragments: Sequence[Fragment]) -> bool:
         """Write one record; a disk that is full gets room by giving up the oldest segments."""
-        data = _encode(fragments)
-        while self.size_bytes + len(data) > self._max_bytes and self._give_up_oldest("queue_full"):
+        record, size = _encode(fragments)
+        while self.size_bytes + size > self._max_bytes and self._give_up_oldest("queue_full"):
             pass
-        while not self._write(data, fragments):
+        while not self._write(record, size, fragments):
             if not self._give_up_oldest("disk_full"):
                 return False
         return True
 
-    def _write(self, data: bytes, fragments: Sequence[Fragment]) -> bool:
+    def _write(self, record: Sequence[bytes], size: int, fragments: Sequence[Fragment]) -> bool:
         segment = self._segments[-1]
         try:
-            if segment.end and segment.end + len(data) > self._segment_bytes:
+            if segment.end and segment.end + size > self._segment_bytes:
                 segment = self._create(segment.number + 1)
+                for waiting in islice(self._segments, 1, None):  # a backlog stays on the disk
+                    waiting.remembered.clear()
                 self._segments.append(segment)
-            if os.pwrite(segment.fd, data, segment.end) == len(data):
-                segment.add(fragments, segment.end + len(data))
+            start = segment.end
+            if os.pwritev(segment.fd, record, start) == size:
+                segment.add(fragments, start + size)
+                delivered_to = self._offset if len(self._segments) == 1 else 0
+                segment.remember(fragments, start, delivered_to, self._remembered_bytes)
                 return True
             reason = "disk full"
         except OSError as error:
@@ -336,7 +371,7 @@ class DiskQueue:
         """Count the records an earlier process left; a torn one at the end never counted as kept."""
         size = os.fstat(segment.fd).st_size
         segment.end = start
-        for fragments, end in segment.records(start, size):
+        for fragments, end in segment.read(start, size):
             segment.add(fragments, end)
         if size > segment.end:
             log.error(
@@ -410,7 +445,7 @@ class _CursorFile:
     def write(self, segment: int, offset: int) -> None:
         self.generation += 1
         body = _CURSOR.pack(0, self.generation, segment, offset)[4:]
-        record = struct.pack("<I", zlib.crc32(body)) + body
+        record = struct.pack("<I", crc32(body)) + body
         try:
             os.pwrite(self._fd, record, self.generation % 2 * _CURSOR.size)
         except OSError as error:
@@ -425,7 +460,7 @@ class _CursorFile:
         if len(record) != _CURSOR.size:
             return 0, 0, 0
         checksum, generation, segment, offset = _CURSOR.unpack(record)
-        return (generation, segment, offset) if zlib.crc32(record[4:]) == checksum else (0, 0, 0)
+        return (generation, segment, offset) if crc32(record[4:]) == checksum else (0, 0, 0)
 
 
 def _lock(folder: Path, patience_s: float) -> int:
@@ -447,15 +482,20 @@ def _lock(folder: Path, patience_s: float) -> int:
             return fd
 
 
-def _encode(fragments: Sequence[Fragment]) -> bytes:
-    parts = [_COUNT.pack(len(fragments))]
-    parts += [
-        _FRAGMENT.pack(f.lane, f.raw_bytes, f.samples, f.oldest_ms, f.newest_ms, len(f.data))
-        for f in fragments
-    ]
-    parts += [fragment.data for fragment in fragments]
-    payload = b"".join(parts)
-    return _HEAD.pack(zlib.crc32(payload), len(payload)) + payload
+def _encode(fragments: Sequence[Fragment]) -> tuple[list[bytes], int]:
+    """A record in parts, and its size."""
+    table = _COUNT.pack(len(fragments)) + b"".join(
+        [
+            _FRAGMENT.pack(f.lane, f.raw_bytes, f.samples, f.oldest_ms, f.newest_ms, len(f.data))
+            for f in fragments
+        ]
+    )
+    parts = [table, *[fragment.data for fragment in fragments]]
+    checksum = size = 0
+    for part in parts:
+        checksum = crc32(part, checksum)
+        size += len(part)
+    return [_HEAD.pack(checksum, size), *parts], _HEAD.size + size
 
 
 def _decode(payload: bytes) -> list[Fragment]:

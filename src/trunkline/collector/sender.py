@@ -18,8 +18,8 @@ from trunkline.errors import DeliveryError, Hold, Rejected, RetryLater, TooLarge
 
 log = logging.getLogger(__name__)
 
-LINGER_S: Final = 0.25
-"""How long the first samples wait for others, so that requests are few and full."""
+LINGER_S: Final = 1.0
+"""How long samples wait for others at most, so that requests are few and full."""
 
 HOLD_S: Final = 15.0
 """How often a receiver is tried again that refuses us until somebody repairs something."""
@@ -39,7 +39,10 @@ LOSSES: Final = {
 
 
 class Sender:
-    """Owns the queue of one exporter while entered. `keep` never waits; delivering goes on in the background."""
+    """Owns the queue of one exporter while entered. `keep` never waits; delivering goes on in the background.
+
+    What is kept in one turn of the event loop is written together.
+    """
 
     def __init__(
         self,
@@ -61,6 +64,8 @@ class Sender:
         self._chance = chance
         self._wake = asyncio.Event()
         self._hurry = asyncio.Event()
+        self._full = asyncio.Event()
+        self._incoming: list[Fragment] = []
         self._settled = asyncio.Event()
         self._failures = 0
         self._explained = ""
@@ -83,20 +88,33 @@ class Sender:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
+        self._write()
         for gauge in (self._metrics.queue_samples, self._metrics.queue_bytes, self._metrics.queue_age):
             gauge.remove(self._name)
         self._queue.close()
 
     def keep(self, fragments: Sequence[Fragment]) -> None:
-        """Write `fragments` to the queue; what had to be given up for them is counted."""
+        """Write `fragments` to the queue before the event loop waits again; what had to be given up is counted."""
+        if not self._incoming:
+            asyncio.get_running_loop().call_soon(self._write)
+        self._incoming += fragments
+
+    def _write(self) -> None:
+        incoming, self._incoming = self._incoming, []
+        if not incoming:
+            return
         self._queue.drop_older(self._too_old_ms())
-        self._metrics.kept.add(self._queue.append(fragments), self._name)
+        self._metrics.kept.add(self._queue.append(incoming), self._name)
         self._settled.clear()
         self._wake.set()
+        if self._queue.samples >= self._delivery.limits.max_samples:
+            self._full.set()
 
     async def drain(self, timeout_s: float) -> bool:
         """Deliver without pauses until the queue is empty or the time is up; returns whether it is empty."""
+        self._write()
         self._hurry.set()
+        self._full.set()
         self._wake.set()
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
@@ -113,19 +131,20 @@ class Sender:
                     await self._pause(HOLD_S)
 
     async def _deliver_next(self) -> None:
-        chunk = self._queue.peek(self._delivery.limits)
+        limits = self._delivery.limits
+        chunk = self._queue.peek(limits)
+        if chunk is not None and chunk.samples == self._queue.samples < limits.max_samples:
+            self._full.clear()
+            if not self._hurry.is_set():
+                await self._either(self._full, LINGER_S)
+            chunk = self._queue.peek(limits)
         if chunk is None:
-            await self._wait_for_samples()
+            self._settled.set()
+            self._wake.clear()
+            await self._wake.wait()
         else:
             await self._settle(chunk)
             self._queue.acknowledge(chunk)
-
-    async def _wait_for_samples(self) -> None:
-        self._settled.set()
-        self._wake.clear()
-        await self._wake.wait()
-        if not self._hurry.is_set():
-            await self._pause(LINGER_S)
 
     async def _settle(self, chunk: Chunk) -> None:
         """Deliver or refuse every fragment of `chunk`; a refused request is halved to find what is at fault."""
@@ -197,7 +216,11 @@ class Sender:
         if self._hurry.is_set():
             await self._clock.sleep(min(pause_s, 0.5))
             return
-        waiting = asyncio.ensure_future(self._hurry.wait())
+        await self._either(self._hurry, pause_s)
+
+    async def _either(self, event: asyncio.Event, pause_s: float) -> None:
+        """Wait for the event, but not longer than the pause."""
+        waiting = asyncio.ensure_future(event.wait())
         sleeping = asyncio.ensure_future(self._clock.sleep(pause_s))
         try:
             await asyncio.wait((waiting, sleeping), return_when=asyncio.FIRST_COMPLETED)

@@ -44,6 +44,20 @@ def phase_of(key: str, interval_s: float) -> float:
     return int.from_bytes(digest, "big") / 2**64 * interval_s
 
 
+BEATS: Final = 10
+"""How many moments of an interval serve all sources with that interval."""
+
+
+def beat_of(key: str, interval_s: float, process: str) -> float:
+    """Where in the interval the source named `key` is read, in seconds, if `process` reads many.
+
+    What is done for many sources in one go finds its code and data in the processor's caches, and costs half. The
+    beats of different processes lie at different moments, so that a fleet does not send with one voice.
+    """
+    beat_s = interval_s / BEATS
+    return phase_of(process, beat_s) + int(phase_of(key, BEATS)) * beat_s
+
+
 async def ticks(
     interval_s: float, phase_s: float, clock: Clock, *, at_once: bool = False
 ) -> AsyncIterator[float]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import mmap
 import re
-import zlib
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import TypeAlias
+
+from zlib_ng import zlib_ng
 
 from trunkline.errors import BodyTooLargeError, ProtocolError
 from trunkline.net.message import Response
@@ -21,7 +24,18 @@ _GZIP_WBITS = 31
 _MAX_GZIP_MEMBERS = 64
 
 
-def find_head_end(buffer: bytearray, start: int, stop: int) -> int:
+Buffer: TypeAlias = bytearray | mmap.mmap
+
+_MAPPED_BYTES = 1024 * 1024
+_GROWTH = 8
+
+
+def new_buffer(size: int) -> Buffer:
+    """Room for `size` bytes; a large one takes memory only as it is filled, and gives all of it back."""
+    return bytearray(size) if size < _MAPPED_BYTES else mmap.mmap(-1, size)
+
+
+def find_head_end(buffer: Buffer, start: int, stop: int) -> int:
     """The index behind the empty line that ends a head, -1 if it is not in `buffer[start:stop]`.
 
     Bare line feeds are taken for line ends, as RFC 9112 (2.2) allows and home-grown exporters need.
@@ -40,12 +54,27 @@ def parse_headers(lines: Iterable[str]) -> dict[str, str]:
     """
     headers: dict[str, str] = {}
     for line in lines:
-        name, colon, value = line.partition(":")
-        name, value = name.lower(), value.strip(" \t\r")
-        if not colon or not _TOKEN.fullmatch(name) or "\0" in value or "\r" in value:
-            raise ProtocolError(f"malformed header line {line[:80]!r}")
+        name, value = _header(line)
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
     return headers
+
+
+@lru_cache(maxsize=512)  # a server says nearly the same with every answer
+def _header(line: str) -> tuple[str, str]:
+    name, colon, value = line.partition(":")
+    name, value = name.lower(), value.strip(" \t\r")
+    if not colon or not _TOKEN.fullmatch(name) or "\0" in value or "\r" in value:
+        raise ProtocolError(f"malformed header line {line[:80]!r}")
+    return name, value
+
+
+@lru_cache(maxsize=64)
+def _status(line: str) -> tuple[int, str, bool]:
+    """Code, reason and whether the other side speaks HTTP/1.1."""
+    match = _STATUS_LINE.fullmatch(line.rstrip("\r"))
+    if not match:
+        raise ProtocolError(f"not an HTTP answer, it starts with {line[:80]!r}")
+    return int(match[2]), (match[3] or "").strip(), match[1] == "1"
 
 
 def _content_length(value: str) -> int:
@@ -64,10 +93,10 @@ def gunzip(data: bytes | memoryview, max_bytes: int | None) -> bytes:
     size = 0
     rest = data
     for _ in range(_MAX_GZIP_MEMBERS):
-        member = zlib.decompressobj(_GZIP_WBITS)
+        member = zlib_ng.decompressobj(_GZIP_WBITS)
         try:
             parts.append(member.decompress(rest, 0 if max_bytes is None else max_bytes - size + 1))
-        except zlib.error as error:
+        except zlib_ng.error as error:  # type: ignore[misc]  # its stub does not say that it is an exception
             raise ProtocolError(f"the body is not gzip as its Content-Encoding says: {error}") from None
         size += len(parts[-1])
         if max_bytes is not None and size > max_bytes:
@@ -84,13 +113,14 @@ def _too_large(max_bytes: int) -> BodyTooLargeError:
     return BodyTooLargeError(f"the body is larger than the limit of {max_bytes} bytes")
 
 
-_Step: TypeAlias = Callable[["AnswerReader"], Response | None]
+_Step: TypeAlias = Callable[["AnswerReader"], bool]
 
 
 class AnswerReader:
-    """Takes bytes through `room` and `received` until one answer is complete.
+    """Takes bytes through `room` and `take` until one answer is complete; then `status`, `headers` and `body` are it.
 
     Works in `buffer`, and in larger ones in its place when that is full; `buffer` is the one to reuse afterwards.
+    `body` is what is in that buffer unless it had to be decompressed, so it holds until the buffer is used again.
     `max_body_bytes` bounds the body as sent and as decompressed. After the answer, `reusable` says whether the
     connection can carry another exchange.
     """
@@ -109,6 +139,7 @@ class AnswerReader:
         "_step",
         "_trailer_left",
         "_view",
+        "body",
         "buffer",
         "headers",
         "keep_alive",
@@ -118,7 +149,11 @@ class AnswerReader:
         "status",
     )
 
-    def __init__(self, method: str, max_body_bytes: int | None, buffer: bytearray) -> None:
+    def __init__(self, method: str, max_body_bytes: int | None, buffer: Buffer) -> None:
+        self.begin(method, max_body_bytes, buffer)
+
+    def begin(self, method: str, max_body_bytes: int | None, buffer: Buffer) -> None:
+        """Forget the answer before and read another one into `buffer`."""
         self.buffer = buffer
         self.received_bytes = 0
         self.reusable = False
@@ -126,6 +161,7 @@ class AnswerReader:
         self.status = 0
         self.reason = ""
         self.headers: dict[str, str] = {}
+        self.body: bytes | memoryview = b""
         self._view = memoryview(buffer)
         self._head_only = method == "HEAD"
         self._max_body_bytes = max_body_bytes
@@ -143,14 +179,24 @@ class AnswerReader:
     def room(self) -> memoryview:
         """Where to receive into; never empty."""
         if self._filled == len(self.buffer):
-            larger = bytearray(2 * len(self.buffer))
-            larger[: self._filled] = self._view
-            self.buffer = larger
-            self._view = memoryview(larger)
-        return self._view[self._filled :]
+            self.move(new_buffer(self._better_size()))
+        return self._view[self._filled :] if self._filled else self._view
 
-    def received(self, count: int) -> Response | None:
-        """Look at `count` bytes received into `room`; the answer, once it is complete.
+    def move(self, buffer: Buffer) -> None:
+        """Go on in `buffer`, which is larger than what has been received."""
+        view = memoryview(buffer)
+        view[: self._filled] = self._view[: self._filled]
+        self.buffer, self._view = buffer, view
+
+    def _better_size(self) -> int:
+        """Room for the whole answer if its length is known, but not much more than it has shown to be true."""
+        larger = 2 * len(self.buffer)
+        if self._step is AnswerReader._read_fixed:
+            larger = max(larger, min(self._body_start + self._length, _GROWTH * len(self.buffer)))
+        return larger
+
+    def take(self, count: int) -> bool:
+        """Look at `count` bytes received into `room`; whether the answer is complete.
 
         Raises ProtocolError or BodyTooLargeError.
         """
@@ -158,11 +204,25 @@ class AnswerReader:
         self.received_bytes += count
         return self._step(self)
 
+    def received(self, count: int) -> Response | None:
+        """The same; the answer, once it is complete."""
+        return self.response() if self.take(count) else None
+
+    def response(self) -> Response:
+        """The complete answer, with a body of its own."""
+        return Response(self.status, self.reason, self.headers, bytes(self.body))
+
     def ended(self) -> Response:
         """The other side has closed: the answer, if that is how it ends, else ProtocolError."""
+        self.end()
+        return self.response()
+
+    def end(self) -> None:
+        """The other side has closed. Raises ProtocolError unless that is how the answer ends."""
         if self._step is AnswerReader._read_rest:
             self._body_end = self._filled
-            return self._finish()
+            self._finish()
+            return
         if not self.received_bytes:
             raise ProtocolError("the connection was closed without an answer")
         if self._step is AnswerReader._read_fixed:
@@ -171,15 +231,15 @@ class AnswerReader:
         where = "head" if self._step is AnswerReader._read_head else "chunked body"
         raise ProtocolError(f"the connection was closed in the middle of the {where}")
 
-    def _read_head(self) -> Response | None:
+    def _read_head(self) -> bool:
         while self._step is AnswerReader._read_head:
             end = find_head_end(self.buffer, self._scanned, self._filled)
             if (self._filled if end < 0 else end) - self._next > MAX_HEAD_BYTES:
                 raise ProtocolError(f"the head of the answer is larger than {MAX_HEAD_BYTES} bytes")
             if end < 0:
                 self._scanned = max(self._next, self._filled - 2)
-                return None
-            self._parse_head(bytes(self._view[self._next : end]).decode("latin-1"))
+                return False
+            self._parse_head(str(self._view[self._next : end], "latin-1"))
             self._next = self._scanned = end
             if self.status >= 200:
                 self._step = self._framing()
@@ -189,14 +249,10 @@ class AnswerReader:
 
     def _parse_head(self, head: str) -> None:
         lines = head.rstrip("\r\n").split("\n")
-        match = _STATUS_LINE.fullmatch(lines[0].rstrip("\r"))
-        if not match:
-            raise ProtocolError(f"not an HTTP answer, it starts with {lines[0][:80]!r}")
-        self.status = int(match[2])
-        self.reason = (match[3] or "").strip()
+        self.status, self.reason, persistent = _status(lines[0])
         self.headers = parse_headers(lines[1:])
         connection = self.headers.get("connection", "").lower()
-        self.keep_alive = "close" not in connection and (match[1] == "1" or "keep-alive" in connection)
+        self.keep_alive = "close" not in connection and (persistent or "keep-alive" in connection)
 
     def _skip_interim(self) -> None:
         self._interim += 1
@@ -226,16 +282,16 @@ class AnswerReader:
         if self._max_body_bytes is not None and size > self._max_body_bytes:
             raise _too_large(self._max_body_bytes)
 
-    def _read_fixed(self) -> Response | None:
+    def _read_fixed(self) -> bool:
         self._body_end = self._body_start + self._length
         if self._filled < self._body_end:
-            return None
+            return False
         self._next = self._body_end
         return self._finish()
 
-    def _read_rest(self) -> Response | None:
+    def _read_rest(self) -> bool:
         self._check_size(self._filled - self._body_start)
-        return None
+        return False
 
     def _line(self) -> bytes | None:
         """The next line of the chunked framing, None if it is not complete yet."""
@@ -255,7 +311,7 @@ class AnswerReader:
         self._view[self._body_end : self._body_end + left] = self._view[self._next : self._filled]
         self._next, self._filled = self._body_end, self._body_end + left
 
-    def _read_chunk_size(self) -> Response | None:
+    def _read_chunk_size(self) -> bool:
         while (line := self._line()) is not None:
             match = _CHUNK_SIZE.fullmatch(line)
             if not match:
@@ -267,7 +323,7 @@ class AnswerReader:
             self._check_size(self._body_end - self._body_start + self._chunk_left)
             if not self._take_chunk():
                 break
-        return None
+        return False
 
     def _take_chunk(self) -> bool:
         """Append what is here of the current chunk to the body; whether the chunk and its line end are complete."""
@@ -286,28 +342,27 @@ class AnswerReader:
         self._step = AnswerReader._read_chunk_size
         return True
 
-    def _read_chunk(self) -> Response | None:
-        return self._read_chunk_size() if self._take_chunk() else None
+    def _read_chunk(self) -> bool:
+        return self._read_chunk_size() if self._take_chunk() else False
 
-    def _read_trailer(self) -> Response | None:
+    def _read_trailer(self) -> bool:
         while (line := self._line()) is not None:
             if not line:
                 return self._finish()
             self._trailer_left -= len(line)
             if self._trailer_left < 0:
                 raise ProtocolError(f"the trailer of the answer is larger than {MAX_HEAD_BYTES} bytes")
-        return None
+        return False
 
-    def _finish(self) -> Response:
+    def _finish(self) -> bool:
         self.reusable = self.keep_alive and self._next == self._filled
-        with self._view[self._body_start : self._body_end] as body:
-            content = self._decoded(body)
-        return Response(self.status, self.reason, self.headers, content)
+        self.body = self._decoded(self._view[self._body_start : self._body_end])
+        return True
 
-    def _decoded(self, body: memoryview) -> bytes:
-        encoding = self.headers.get("content-encoding", "identity").lower()
-        if not body or encoding in {"identity", ""}:
-            return bytes(body)
-        if encoding not in {"gzip", "x-gzip"}:
+    def _decoded(self, body: memoryview) -> bytes | memoryview:
+        encoding = self.headers.get("content-encoding")
+        if encoding is None or not body or encoding.lower() in {"identity", ""}:
+            return body
+        if encoding.lower() not in {"gzip", "x-gzip"}:
             raise ProtocolError(f"content encoding {encoding[:80]!r} was not asked for")
         return gunzip(body, self._max_body_bytes)

@@ -11,11 +11,14 @@ import os
 import re
 import socket
 import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
 from os import PathLike
+from typing import Protocol
 
 from trunkline import __version__
 from trunkline.errors import ConnectError, FetchError, FetchTimeoutError, ProtocolError
-from trunkline.net.answer import AnswerReader
+from trunkline.net.answer import AnswerReader, Buffer, new_buffer
 from trunkline.net.message import Request, Response
 from trunkline.net.resolve import Resolve
 from trunkline.net.target import Target, parse_target
@@ -23,17 +26,30 @@ from trunkline.net.tls import Tls
 
 _MAX_IDLE = 16
 _MAX_IDLE_S = 90.0
+_SCRATCH_BYTES = 1024 * 1024
 _BUFFER_BYTES = 64 * 1024
-_MAX_SPARE_BUFFERS = 4
-_MAX_SPARE_BYTES = 2 * 1024 * 1024
+_MAX_SPARE_BUFFERS = 2
+_TIMER_GRAIN_S = 0.001
 _NEXT_ADDRESS_AFTER_S = 0.25
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _BREAKS = re.compile(r"[\r\n\0]")
 _UNASKED = memoryview(bytearray(256))
 
 
-class _ClosedEarlyError(ConnectError):
-    """The connection ended before the first byte of an answer."""
+class Answer(Protocol):
+    """An answer with its body, which lies in a buffer that is used again."""
+
+    @property
+    def status(self) -> int: ...
+
+    @property
+    def reason(self) -> str: ...
+
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+
+    @property
+    def body(self) -> bytes | memoryview: ...
 
 
 def encode(request: Request, target: Target) -> bytes:
@@ -80,106 +96,205 @@ def _why(error: OSError | ValueError) -> str:
     return os.strerror(number) if number else str(error) or type(error).__name__
 
 
+class Waiter(Protocol):
+    """Who an exchange was begun for; told once how it ended, and never later than its time-out."""
+
+    def answered(self, answer: Answer) -> None: ...
+
+    def failed(self, error: FetchError) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A request made ready to be sent many times. `timeout_s` and `max_body_bytes` are as in `exchange`."""
+
+    target: Target
+    payload: bytes
+    method: str
+    timeout_s: float
+    max_body_bytes: int | None = None
+
+    @classmethod
+    def of(cls, request: Request, *, timeout_s: float, max_body_bytes: int | None = None) -> Prepared:
+        target = parse_target(request.url)
+        return cls(target, encode(request, target), request.method, timeout_s, max_body_bytes)
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether sending it twice does no more than sending it once."""
+        return self.method in {"GET", "HEAD"}
+
+
+class _Exchange:
+    """One request under way, from asking for a connection to its end."""
+
+    __slots__ = ("client", "connecting", "connection", "deadline", "prepared", "received_bytes", "waiter")
+
+    def __init__(self, client: Client, prepared: Prepared, waiter: Waiter, deadline: float) -> None:
+        self.client = client
+        self.prepared = prepared
+        self.waiter = waiter
+        self.deadline = deadline
+        self.received_bytes = 0
+        self.connection: _Connection | None = None
+        self.connecting: asyncio.Task[None] | None = None
+
+    async def connect(self) -> None:
+        """Be carried by a new connection."""
+        try:
+            connection = await self.client.connect(self.prepared.target)
+        except FetchError as error:
+            self.connecting = None
+            self.fail(error)
+        else:
+            self.connecting = None
+            connection.carry(self)
+
+    def expire(self) -> None:
+        got = self.connection.received_bytes if self.connection else 0
+        state = f"{got} bytes of it had come" if got else "nothing had come"
+        what = f"no complete answer from {self.prepared.target} within {self.prepared.timeout_s:g}s, {state}"
+        self.leave()
+        self.waiter.failed(FetchTimeoutError(what))
+
+    def fail(self, error: FetchError) -> None:
+        self.client.under_way.discard(self)
+        named = type(error)(f"{self.prepared.target}: {error}")
+        named.__cause__ = error.__cause__
+        self.waiter.failed(named)
+
+    def leave(self) -> None:
+        """End without telling anybody; nothing is left of the connection."""
+        self.client.under_way.discard(self)
+        if self.connecting is not None:
+            self.connecting.cancel()
+        if self.connection is not None:
+            self.connection.abort()
+
+
 class _Connection(asyncio.BufferedProtocol):
     """One connection, carrying at most one exchange at a time."""
 
     def __init__(self, client: Client, key: tuple[str, str, int]) -> None:
         self._client = client
         self.key = key
-        self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
-        self._reader: AnswerReader | None = None
-        self._answer: asyncio.Future[Response] | None = None
-        self._reusable = False
-        self.unsent = False
+        self._reader = AnswerReader("", None, client.scratch)
+        self._exchange: _Exchange | None = None
+        self._used = False
+        self._unsent = False
+        self.usable = False
         self.idle_since = 0.0
-        self.lost = self._loop.create_future()
+        self.lost = asyncio.get_running_loop().create_future()
+
+    @property
+    def received_bytes(self) -> int:
+        """How much of the answer has come."""
+        return self._reader.received_bytes
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        self._client._open.add(self)  # noqa: SLF001 (one unit in two classes)
+        self._client.open.add(self)
+
+    def carry(self, exchange: _Exchange) -> None:
+        """Send the request of `exchange` and read its answer."""
+        assert self._transport is not None
+        prepared = exchange.prepared
+        exchange.connection, self._exchange = self, exchange
+        self.usable = False
+        self._reader.begin(prepared.method, prepared.max_body_bytes, self._client.scratch)
+        self._transport.write(prepared.payload)
+        self._unsent = self._transport.is_closing()
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 (asyncio's name)
-        return _UNASKED if self._reader is None else self._reader.room()
+        return _UNASKED if self._exchange is None else self._reader.room()
 
     def buffer_updated(self, nbytes: int) -> None:
-        if self._reader is None:  # an answer nobody asked for: this connection is out of step
+        if self._exchange is None:  # an answer nobody asked for: this connection is out of step
             self.abort()
             return
+        reader = self._reader
         try:
-            response = self._reader.received(nbytes)
+            complete = reader.take(nbytes)
         except FetchError as error:
             self._fail(error)
-        else:
-            if response is not None:
-                self._succeed(response)
+            return
+        if complete:
+            self._succeed()
+        elif reader.buffer is self._client.scratch:  # the next connection reads into that
+            reader.move(self._client.buffer_beyond(reader.received_bytes))
 
     def eof_received(self) -> bool:
         self._end(None)
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._client._forget(self)  # noqa: SLF001
+        self._client.forget(self)
         self._end(exc)
-        self.lost.set_result(None)
+        if not self.lost.done():
+            self.lost.set_result(None)
 
     def _end(self, exc: Exception | None) -> None:
         reader = self._reader
-        if reader is None:
+        if self._exchange is None:
             return
         why = f": {_why(exc)}" if isinstance(exc, OSError) else ""
         if not reader.received_bytes:
-            self._fail(_ClosedEarlyError(f"the connection was closed without an answer{why}"))
+            self._closed_early(ConnectError(f"the connection was closed without an answer{why}"))
         elif exc is not None:
             self._fail(ProtocolError(f"the connection broke in the middle of the answer{why}"))
         else:
-            self._finish_at_end(reader)
+            self._finish_at_end()
 
-    def _finish_at_end(self, reader: AnswerReader) -> None:
-        try:
-            self._succeed(reader.ended())
-        except FetchError as error:
+    def _closed_early(self, error: ConnectError) -> None:
+        """What was sent on a kept connection just as the other side closed it is sent once more on a new one."""
+        exchange = self._exchange
+        assert exchange is not None
+        if self._used and (exchange.prepared.repeatable or self._unsent):
+            self._exchange = exchange.connection = None
+            self.abort()
+            self._client.begin_anew(exchange)
+        else:
             self._fail(error)
 
-    def _succeed(self, response: Response) -> None:
-        if self._reader is not None and self._answer is not None and not self._answer.done():
-            self._reusable = self._reader.reusable
-            self._reader = None
-            self._answer.set_result(response)
+    def _finish_at_end(self) -> None:
+        try:
+            self._reader.end()
+        except FetchError as error:
+            self._fail(error)
+        else:
+            self._succeed()
+
+    def _succeed(self) -> None:
+        """Tell the waiter while the answer is in the buffer; then be free for the next exchange."""
+        exchange, reader, transport = self._exchange, self._reader, self._transport
+        assert exchange is not None
+        assert transport is not None
+        self._exchange = None
+        self.usable = reader.reusable and not transport.is_closing() and not transport.get_write_buffer_size()
+        self._used = True
+        self._client.under_way.discard(exchange)
+        try:
+            exchange.waiter.answered(reader)
+        finally:
+            self._client.take_back(reader.buffer)
+            reader.begin("", None, self._client.scratch)
+            if self.usable:
+                self._client.keep_idle(self)
+            else:
+                self.abort()
 
     def _fail(self, error: FetchError) -> None:
-        self._reader = None
-        if self._answer is not None and not self._answer.done():
-            self._answer.set_exception(error)
-
-    @property
-    def usable(self) -> bool:
-        """Whether another exchange can be made, as far as is known here."""
-        transport = self._transport
-        return (
-            self._reusable
-            and transport is not None
-            and not transport.is_closing()
-            and not transport.get_write_buffer_size()
-        )
-
-    async def exchange(self, payload: bytes, reader: AnswerReader) -> Response:
-        """Send `payload` and wait for the answer."""
-        assert self._transport is not None
-        self._reader = reader
-        self._reusable = False
-        self._answer = self._loop.create_future()
-        self._transport.write(payload)
-        self.unsent = self._transport.is_closing()
-        try:
-            return await self._answer
-        finally:
-            self._reader = self._answer = None
+        exchange, self._exchange = self._exchange, None
+        assert exchange is not None
+        self.abort()
+        exchange.fail(error)
 
     def abort(self) -> None:
-        """Close without ado."""
-        self._reusable = False
+        """Close without ado, saying nothing to anybody."""
+        self.usable = False
+        self._exchange = None
         if self._transport is not None:
             self._transport.abort()
 
@@ -190,10 +305,14 @@ class Client:
     def __init__(self, resolve: Resolve | None = None, tls: Tls | None = None) -> None:
         self._resolve = resolve or Resolve()
         self._tls = tls or Tls()
-        self._open: set[_Connection] = set()
         self._idle: dict[tuple[str, str, int], list[_Connection]] = {}
         self._spare_buffers: list[bytearray] = []
+        self._sweep: asyncio.TimerHandle | None = None
         self._closed = False
+        self.open: set[_Connection] = set()
+        self.under_way: set[_Exchange] = set()
+        self.scratch = new_buffer(_SCRATCH_BYTES)
+        """Where every answer is received that comes in one piece."""
 
     async def exchange(
         self, request: Request, *, timeout_s: float, max_body_bytes: int | None = None
@@ -207,80 +326,109 @@ class Client:
 
         Raises ConnectError, FetchTimeoutError, ProtocolError or BodyTooLargeError, each naming host and port.
         """
-        target = parse_target(request.url)
-        payload = encode(request, target)
-        buffer = self._spare_buffers.pop() if self._spare_buffers else bytearray(_BUFFER_BYTES)
-        reader = AnswerReader(request.method, max_body_bytes, buffer)
+        response: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
+        prepared = Prepared.of(request, timeout_s=timeout_s, max_body_bytes=max_body_bytes)
+        exchange = self.begin(prepared, _Future(response))
         try:
-            async with asyncio.timeout(timeout_s):
-                return await self._exchange(target, payload, reader, request.method in {"GET", "HEAD"})
-        except TimeoutError:
-            got = reader.received_bytes
-            state = f"{got} bytes of it had come" if got else "nothing had come"
-            raise FetchTimeoutError(
-                f"no complete answer from {target} within {timeout_s:g}s, {state}"
-            ) from None
-        except FetchError as error:
-            raise type(error)(f"{target}: {error}") from error.__cause__
-        finally:
-            if len(self._spare_buffers) < _MAX_SPARE_BUFFERS and len(reader.buffer) <= _MAX_SPARE_BYTES:
-                self._spare_buffers.append(reader.buffer)
+            return await response
+        except asyncio.CancelledError:
+            exchange.leave()
+            raise
+
+    def begin(self, prepared: Prepared, waiter: Waiter) -> _Exchange:
+        """Send what is prepared; `waiter` is told of the answer, or of the errors `exchange` raises, when there is one.
+
+        The body of the answer lies in a buffer that is used again as soon as `answered` returns.
+        """
+        deadline = asyncio.get_running_loop().time() + prepared.timeout_s
+        exchange = _Exchange(self, prepared, waiter, deadline)
+        self.under_way.add(exchange)
+        if self._sweep is None or deadline < self._sweep.when():
+            self._sweep_at(deadline)
+        connection = self._take_idle(prepared.target)
+        if connection is None:
+            self.begin_anew(exchange)
+        else:
+            connection.carry(exchange)
+        return exchange
+
+    def begin_anew(self, exchange: _Exchange) -> None:
+        """Let a new connection carry `exchange`."""
+        exchange.connecting = asyncio.get_running_loop().create_task(exchange.connect())
 
     async def aclose(self) -> None:
         """Close every connection; exchanges under way fail with ConnectError."""
         self._closed = True
-        connections = list(self._open)
+        if self._sweep is not None:
+            self._sweep.cancel()
+        connections = list(self.open)
+        for exchange in list(self.under_way):
+            exchange.leave()
+            exchange.fail(ConnectError("the connection was closed without an answer: this client was closed"))
         for connection in connections:
             connection.abort()
         if connections:
             await asyncio.wait([connection.lost for connection in connections])
 
-    async def _exchange(self, target: Target, payload: bytes, reader: AnswerReader, safe: bool) -> Response:
-        connection = self._take_idle(target)
-        if connection is not None:
-            try:
-                return await self._converse(connection, payload, reader)
-            except _ClosedEarlyError:
-                if not safe and not connection.unsent:
-                    raise
-        return await self._converse(await self._connect(target), payload, reader)
+    def _sweep_at(self, deadline: float) -> None:
+        if self._sweep is not None:
+            self._sweep.cancel()
+        self._sweep = asyncio.get_running_loop().call_at(deadline, self._expire)
 
-    async def _converse(self, connection: _Connection, payload: bytes, reader: AnswerReader) -> Response:
-        try:
-            return await connection.exchange(payload, reader)
-        finally:
-            self._keep_or_close(connection)
+    def _expire(self) -> None:
+        """End what has taken too long. One timer serves all exchanges, as nearly none ever needs it."""
+        self._sweep = None
+        now = asyncio.get_running_loop().time() + _TIMER_GRAIN_S
+        for exchange in [one for one in self.under_way if one.deadline <= now]:
+            exchange.expire()
+        if self.under_way and not self._closed:
+            self._sweep_at(min(exchange.deadline for exchange in self.under_way))
 
     def _take_idle(self, target: Target) -> _Connection | None:
-        idle = self._idle.get((target.scheme, target.host, target.port), ())
-        oldest = asyncio.get_running_loop().time() - _MAX_IDLE_S
+        idle = self._idle.get(target.key, ())
         while idle:
             connection = idle.pop()
-            if connection.usable and connection.idle_since >= oldest:
+            if connection.usable and connection.idle_since >= asyncio.get_running_loop().time() - _MAX_IDLE_S:
                 return connection
             connection.abort()
         return None
 
-    def _keep_or_close(self, connection: _Connection) -> None:
+    def keep_idle(self, connection: _Connection) -> None:
         idle = self._idle.setdefault(connection.key, [])
-        if connection.usable and len(idle) < _MAX_IDLE and not self._closed:
+        if len(idle) < _MAX_IDLE and not self._closed:
             connection.idle_since = asyncio.get_running_loop().time()
             idle.append(connection)
         else:
             connection.abort()
 
-    def _forget(self, connection: _Connection) -> None:
-        self._open.discard(connection)
+    def forget(self, connection: _Connection) -> None:
+        self.open.discard(connection)
+        connection.usable = False
         idle = self._idle.get(connection.key, [])
         if connection in idle:
             idle.remove(connection)
         if not idle:
             self._idle.pop(connection.key, None)
 
-    async def _connect(self, target: Target) -> _Connection:
+    def buffer_beyond(self, size: int) -> Buffer:
+        """A buffer for an answer that comes in pieces, of which there are `size` bytes."""
+        if self._spare_buffers and len(self._spare_buffers[-1]) > size:
+            return self._spare_buffers.pop()
+        return new_buffer(max(_BUFFER_BYTES, 2 * size))
+
+    def take_back(self, buffer: Buffer) -> None:
+        if (
+            buffer is not self.scratch
+            and isinstance(buffer, bytearray)
+            and len(self._spare_buffers) < _MAX_SPARE_BUFFERS
+        ):
+            self._spare_buffers.append(buffer)
+
+    async def connect(self, target: Target) -> _Connection:
+        """A new connection to `target`. Raises ConnectError."""
         host, port = self._resolve.lookup(target.host, target.port)
         encrypted = target.scheme == "https"
-        connection = _Connection(self, (target.scheme, target.host, target.port))
+        connection = _Connection(self, target.key)
         try:
             await asyncio.get_running_loop().create_connection(
                 lambda: connection,
@@ -299,6 +447,25 @@ class Client:
             connection.abort()
             raise
         return connection
+
+
+class _Future:
+    """A waiter that passes the end of its exchange on to who awaits it."""
+
+    __slots__ = ("_future",)
+
+    def __init__(self, future: asyncio.Future[Response]) -> None:
+        self._future = future
+
+    def answered(self, answer: Answer) -> None:
+        if not self._future.done():
+            self._future.set_result(
+                Response(answer.status, answer.reason, answer.headers, bytes(answer.body))
+            )
+
+    def failed(self, error: FetchError) -> None:
+        if not self._future.done():
+            self._future.set_exception(error)
 
 
 class ClientFactory:

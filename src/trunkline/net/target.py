@@ -22,6 +22,11 @@ class Target:
     authority: str
     path: str
 
+    @property
+    def key(self) -> tuple[str, str, int]:
+        """Equal for targets that can share a connection."""
+        return self.scheme, self.host, self.port
+
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{self.scheme}://{host}:{self.port}"

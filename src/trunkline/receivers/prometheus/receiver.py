@@ -1,24 +1,26 @@
-"""The scrape loops: one per target, each owning its target's series (components.md 5.6 to 5.9)."""
+"""When targets are scraped, and what becomes of the answers (components.md 5.6 to 5.9)."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import socket
+from collections import defaultdict
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from trunkline.component.schedule import Clock, SystemClock, collect_at, phase_of, ticks
+from trunkline.component.schedule import Clock, SystemClock, beat_of, ticks
 from trunkline.errors import ExpositionError, FetchError
 from trunkline.model import Batch, Resource
+from trunkline.net.client import Prepared
 from trunkline.net.message import Request
 from trunkline.receivers.prometheus.columns import TargetColumns
 from trunkline.receivers.prometheus.target import Target, targets_of
 
 if TYPE_CHECKING:
     from trunkline.component.contract import Consumer, Context
-    from trunkline.net.client import Client
-    from trunkline.net.message import Response
+    from trunkline.net.client import Answer, Client
     from trunkline.receivers.prometheus.config import PrometheusFile
 
 log = logging.getLogger(__name__)
@@ -39,16 +41,19 @@ class PrometheusReceiver:
         self, file: PrometheusFile, context: Context, downstream: Consumer, clock: Clock | None = None
     ) -> None:
         self._client = context.clients.client()
+        self._clock = clock or SystemClock()
         self._loops = [
-            TargetLoop(target, context, self._client, downstream, clock or SystemClock())
-            for target in targets_of(file)
+            TargetLoop(target, context, self._client, downstream, self._clock) for target in targets_of(file)
         ]
 
     async def run(self) -> None:
+        beats: defaultdict[tuple[float, float], list[TargetLoop]] = defaultdict(list)
+        for loop in self._loops:
+            beats[loop.target.interval_s, loop.phase_s].append(loop)
         try:
             async with asyncio.TaskGroup() as group:
-                for loop in self._loops:
-                    group.create_task(loop.run(), name=f"scrape {loop.target.url}")
+                for (interval_s, phase_s), loops in beats.items():
+                    group.create_task(self._keep_time(interval_s, phase_s, loops))
         finally:
             for loop in self._loops:
                 loop.close()
@@ -58,9 +63,17 @@ class PrometheusReceiver:
         """Scrape every target a last time."""
         await asyncio.gather(*(loop.last_scrape() for loop in self._loops))
 
+    async def _keep_time(self, interval_s: float, phase_s: float, loops: Sequence[TargetLoop]) -> None:
+        async for timestamp_s in ticks(interval_s, phase_s, self._clock):
+            for loop in loops:
+                loop.begin(timestamp_s)
+
 
 class TargetLoop:
-    """One target: its rhythm, its series, what its last scrape held."""
+    """One target: its moment, its series, the scrape under way.
+
+    No task runs for it: the client calls back, and the body is read where it was received.
+    """
 
     def __init__(
         self, target: Target, context: Context, client: Client, downstream: Consumer, clock: Clock
@@ -74,66 +87,97 @@ class TargetLoop:
         self._columns = TargetColumns(target, Resource(target.attributes, identity))
         self._inlet = downstream.open(self._columns.table)
         self._request = Request("GET", target.url, _headers(target))
+        self._prepared = Prepared.of(
+            self._request, timeout_s=target.timeout_s, max_body_bytes=target.max_body_bytes
+        )
         # Tasks that start together and share a configuration must not all be scraped, and all send, at one moment.
         task = context.identity.identity.get("aws_ecs_task_id") or socket.gethostname()
-        self.phase_s = phase_of(f"{task} {target.key}", target.interval_s)
+        self.phase_s = beat_of(target.key, target.interval_s, task)
         self._failing = False
-        self._busy = asyncio.Lock()
+        self._closed = False
+        self._under_way = False
+        self._ended = asyncio.Event()
+        self._next_s: float | None = None
+        self._timestamp_s = 0.0
+        self._started = 0.0
 
-    async def run(self) -> None:
-        due = ticks(self.target.interval_s, self.phase_s, self._clock)
-        await collect_at(due, self._scrape, self.target.url)
+    def begin(self, timestamp_s: float) -> None:
+        """Scrape the target; if the scrape before has not ended yet, as soon as that has."""
+        if self._under_way:
+            self._next_s = timestamp_s
+            return
+        self._under_way = True
+        self._timestamp_s = timestamp_s
+        self._started = self._clock.monotonic()
+        self._client.begin(self._prepared, self)
+
+    def answered(self, answer: Answer) -> None:
+        if not self._closed:
+            try:
+                self._take(answer)
+            except (FetchError, ExpositionError) as error:
+                self._give_up(error)
+            except Exception:
+                log.exception("scraping %s failed in a way nobody foresaw; going on", self.target.url)
+        self._end()
+
+    def failed(self, error: FetchError) -> None:
+        if not self._closed:
+            try:
+                self._give_up(error)
+            except Exception:
+                log.exception("scraping %s failed in a way nobody foresaw; going on", self.target.url)
+        self._end()
 
     async def last_scrape(self) -> None:
         """A scrape beside the rhythm; one that fails says nothing, as the target may have stopped first."""
-        async with self._busy:
-            timestamp_s, started = self._clock.time(), self._clock.monotonic()
-            with suppress(FetchError, ExpositionError):
-                response = await self._fetch(min(self.target.timeout_s, LAST_SCRAPE_TIMEOUT_S))
-                self._take(response, timestamp_s, started)
+        while self._under_way:
+            self._ended.clear()
+            await self._ended.wait()
+        self._under_way = True
+        self._timestamp_s, self._started = self._clock.time(), self._clock.monotonic()
+        timeout_s = min(self.target.timeout_s, LAST_SCRAPE_TIMEOUT_S)
+        with suppress(FetchError, ExpositionError):
+            answer = await self._client.exchange(
+                self._request, timeout_s=timeout_s, max_body_bytes=self.target.max_body_bytes
+            )
+            self._take(answer)
+        self._end()
 
     def close(self) -> None:
+        self._closed = True
         self._inlet.close()
 
-    async def _scrape(self, timestamp_s: float) -> None:
-        async with self._busy:
-            started = self._clock.monotonic()
-            try:
-                response = await self._fetch(self.target.timeout_s)
-                self._take(response, timestamp_s, started)
-            except (FetchError, ExpositionError) as error:
-                self._give_up(str(error), timestamp_s, started)
+    def _end(self) -> None:
+        self._under_way = False
+        self._ended.set()
+        if self._next_s is not None and not self._closed:
+            timestamp_s, self._next_s = self._next_s, None
+            self.begin(timestamp_s)
 
-    async def _fetch(self, timeout_s: float) -> Response:
-        response = await self._client.exchange(
-            self._request, timeout_s=timeout_s, max_body_bytes=self.target.max_body_bytes
-        )
-        if response.status != 200:
-            raise FetchError(f"server returned HTTP status {response.status} {response.reason}")
-        return response
-
-    def _take(self, response: Response, timestamp_s: float, started: float) -> None:
-        openmetrics = response.headers.get("content-type", "").startswith("application/openmetrics-text")
-        batch, samples = self._columns.scraped(response.body, openmetrics, timestamp_s)
+    def _take(self, answer: Answer) -> None:
+        if answer.status != 200:
+            raise FetchError(f"server returned HTTP status {answer.status} {answer.reason}")
+        openmetrics = answer.headers.get("content-type", "").startswith("application/openmetrics-text")
+        batch, samples = self._columns.scraped(answer.body, openmetrics, self._timestamp_s)
         if self._failing:
             log.info("target %s answers again", self.target.url)
             self._failing = False
         self._metrics.scraped.add(samples, self._receiver)
-        self._hand_on(batch, started, "success")
+        self._hand_on(batch, "success")
 
-    def _give_up(self, reason: str, timestamp_s: float, started: float) -> None:
+    def _give_up(self, reason: Exception) -> None:
         if not self._failing:
             log.warning("target %s cannot be scraped: %s; trying on", self.target.url, reason)
             self._failing = True
-        self._hand_on(self._columns.failed(timestamp_s), started, "failure")
+        self._hand_on(self._columns.failed(self._timestamp_s), "failure")
 
-    def _hand_on(self, batch: Batch, started: float, outcome: str) -> None:
-        duration_s = self._clock.monotonic() - started
-        self._columns.set_duration(batch, duration_s)
+    def _hand_on(self, batch: Batch, outcome: str) -> None:
+        self._columns.set_duration(batch, self._clock.monotonic() - self._started)
         self._inlet.consume(batch)
         self._columns.handed_on()
         self._metrics.scrapes.add(1, self._receiver, outcome)
-        self._metrics.scrape_duration.observe(self._clock.monotonic() - started, self._receiver)
+        self._metrics.scrape_duration.observe(self._clock.monotonic() - self._started, self._receiver)
 
 
 def _headers(target: Target) -> dict[str, str]:
