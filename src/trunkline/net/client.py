@@ -12,7 +12,7 @@ import re
 import socket
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from typing import Protocol
 
@@ -81,7 +81,7 @@ def _is_address(host: str) -> bool:
     return True
 
 
-def _why(error: OSError | ValueError) -> str:
+def why(error: OSError | ValueError) -> str:
     """The reason of a failed connection, in words that say what to check."""
     if isinstance(error, ssl.SSLCertVerificationError):
         said = error.verify_message.rstrip(".")
@@ -239,11 +239,11 @@ class _Connection(asyncio.BufferedProtocol):
         reader = self._reader
         if self._exchange is None:
             return
-        why = f": {_why(exc)}" if isinstance(exc, OSError) else ""
+        reason = f": {why(exc)}" if isinstance(exc, OSError) else ""
         if not reader.received_bytes:
-            self._closed_early(ConnectError(f"the connection was closed without an answer{why}"))
+            self._closed_early(ConnectError(f"the connection was closed without an answer{reason}"))
         elif exc is not None:
-            self._fail(ProtocolError(f"the connection broke in the middle of the answer{why}"))
+            self._fail(ProtocolError(f"the connection broke in the middle of the answer{reason}"))
         else:
             self._finish_at_end()
 
@@ -442,7 +442,7 @@ class Client:
             led = (
                 "" if (host, port) == (target.host, target.port) else f" (led to {host}:{port} by --resolve)"
             )
-            raise ConnectError(f"cannot connect{led}: {_why(error)}") from error
+            raise ConnectError(f"cannot connect{led}: {why(error)}") from error
         except BaseException:
             connection.abort()
             raise
@@ -476,7 +476,7 @@ class ClientFactory:
     """
 
     def __init__(self, resolve: Resolve | None = None, ca_bundle: str | PathLike[str] | None = None) -> None:
-        self._resolve = resolve or Resolve()
+        self.resolve = resolve or Resolve()
         self._ca_bundle = ca_bundle
         self._tls: dict[Tls, Tls] = {}
 
@@ -494,10 +494,16 @@ class ClientFactory:
         Files are read, and the certificate store loaded, when the first https URL is used.
         """
         tls = Tls(
-            ca_file=ca_file or self._ca_bundle,
+            ca_file=ca_file,
             insecure_skip_verify=insecure_skip_verify,
             server_name=server_name or None,
             cert_file=cert_file or None,
             key_file=key_file or None,
         )
-        return Client(self._resolve, self._tls.setdefault(tls, tls))
+        return Client(self.resolve, self.shared(tls))
+
+    def shared(self, tls: Tls) -> Tls:
+        """`tls` with the bundle that takes the place of the system's store, and one context for equal settings."""
+        if not tls.ca_file and not tls.ca:
+            tls = replace(tls, ca_file=self._ca_bundle)
+        return self._tls.setdefault(tls, tls)

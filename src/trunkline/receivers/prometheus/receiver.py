@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Final
 from trunkline.component.schedule import Clock, SystemClock, beat_of, ticks
 from trunkline.errors import ExpositionError, FetchError
 from trunkline.model import Batch, Resource
-from trunkline.net.client import Prepared
+from trunkline.net.fetcher import repeatedly
 from trunkline.net.message import Request
 from trunkline.receivers.prometheus.columns import TargetColumns
 from trunkline.receivers.prometheus.target import Target, targets_of
 
 if TYPE_CHECKING:
     from trunkline.component.contract import Consumer, Context
-    from trunkline.net.client import Answer, Client
+    from trunkline.net.client import Answer
+    from trunkline.net.fetcher import Fetcher
     from trunkline.receivers.prometheus.config import PrometheusFile
 
 log = logging.getLogger(__name__)
@@ -76,7 +77,7 @@ class TargetLoop:
     """
 
     def __init__(
-        self, target: Target, context: Context, client: Client, downstream: Consumer, clock: Clock
+        self, target: Target, context: Context, client: Fetcher, downstream: Consumer, clock: Clock
     ) -> None:
         self.target = target
         self._client = client
@@ -87,8 +88,8 @@ class TargetLoop:
         self._columns = TargetColumns(target, Resource(target.attributes, identity))
         self._inlet = downstream.open(self._columns.table)
         self._request = Request("GET", target.url, _headers(target))
-        self._prepared = Prepared.of(
-            self._request, timeout_s=target.timeout_s, max_body_bytes=target.max_body_bytes
+        self._begin = repeatedly(
+            client, self._request, timeout_s=target.timeout_s, max_body_bytes=target.max_body_bytes
         )
         # Tasks that start together and share a configuration must not all be scraped, and all send, at one moment.
         task = context.identity.identity.get("aws_ecs_task_id") or socket.gethostname()
@@ -109,7 +110,7 @@ class TargetLoop:
         self._under_way = True
         self._timestamp_s = timestamp_s
         self._started = self._clock.monotonic()
-        self._client.begin(self._prepared, self)
+        self._begin(self)
 
     def answered(self, answer: Answer) -> None:
         if not self._closed:
