@@ -15,11 +15,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from bench import chart, report
+from bench import chart, floor, report
 from bench.collectors import Collector, kernel, trunkline
 from bench.measure import Run, RunFailedError, run
 from bench.peers import BUILT, Missing, built, debian
-from bench.scenarios import SCENARIOS, Scenario, chosen
+from bench.scenarios import FLOORS, SCENARIOS, Scenario, chosen
 
 DOCUMENT: Final = Path("docs/performance.md")
 CHART: Final = Path("docs/images/performance.svg")
@@ -88,6 +88,8 @@ async def _measure(results: report.Results, rounds: int) -> None:
     """Every collector in turn, round after round, so that a machine that is busy for a while is so for all."""
     for scenario in results.scenarios:
         runs = results.runs.setdefault(scenario.name, [])
+        if scenario.name in FLOORS:
+            results.floors.append(await floor.measure(scenario))
         for number in range(1, rounds + 1):
             tries = [_try(results, scenario, collector, number) for collector in results.collectors]
             if scenario.together:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Final
 
 from bench.collectors import TRUNKLINE, Collector
+from bench.floor import Floor
 from bench.measure import Run
 from bench.peers import Missing
 from bench.scenarios import Scenario
@@ -52,6 +53,7 @@ class Results:
     runs: dict[str, list[Run]]
     """By name of the scenario, in the order they were made."""
     failures: list[str]
+    floors: list[Floor] = field(default_factory=list)
 
     def medians(self, scenario: str) -> dict[str, dict[str, float]]:
         """By collector: the median of every figure over its runs."""
@@ -89,6 +91,7 @@ def document(results: Results) -> dict[str, Any]:
         "missing": {one.name: one.why for one in results.missing},
         "failures": results.failures,
         "not_measured": list(NOT_MEASURED),
+        "floors": [asdict(floor) for floor in results.floors],
         "scenarios": [_scenario(results, scenario) for scenario in results.scenarios],
     }
 
@@ -145,7 +148,11 @@ def _about(results: Results) -> str:
 
 
 def notes(results: Results) -> Iterator[str]:
-    """What a reader must know to trust the tables: what is missing, failed, or was disturbed."""
+    """What a reader must know to trust the tables: what nobody can go below, what is missing, failed, or was disturbed."""
+    for floor in results.floors:
+        ours = results.medians(floor.scenario).get(TRUNKLINE, {}).get("cpu_ns_per_sample", 0.0)
+        times = f"; Trunkline takes {ours / floor.cpu_ns_per_sample:.1f} times that" if ours else ""
+        yield f"the floor at {floor.scenario} targets (see bench/floor.py): {floor.cpu_ns_per_sample:.0f} ns per sample{times}"
     for missing in results.missing:
         yield f"not measured: {missing.name} ({missing.why})"
     yield from results.failures

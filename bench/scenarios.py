@@ -72,6 +72,9 @@ SCENARIOS: Final = (
     ),
 )
 
+FLOORS: Final = ("big", "small")
+"""For which of them it is measured what the unavoidable costs by itself: see floor.py."""
+
 _QUICK: Final = {"big": 6.0, "small": 6.0, "idle": 15.0}
 """The scenarios of a quick run and how long each is measured, in seconds."""
 
