@@ -4,7 +4,7 @@ BIN := .venv/bin
 ARGS ?=
 BUILD := pyproject.toml setup.py $(wildcard src/trunkline/wire/_*.h src/trunkline/wire/*.pyx)
 
-.PHONY: demo test bench setup fmt lint types pytest lock clean
+.PHONY: demo test bench setup fmt lint types pytest fuzz sanitize lock clean
 
 demo: .venv/.demo-ready  ## two workload accounts, one workspace, all on this computer
 	@$(BIN)/trunkline demo $(ARGS)
@@ -31,6 +31,12 @@ lint: .venv/.dev-ready
 types: .venv/.dev-ready
 	@$(BIN)/mypy
 
+fuzz: .venv/.fuzz-ready  ## look for inputs nobody thought of, say with ARGS='--target exposition --for 60s'
+	@$(BIN)/python -m fuzz $(ARGS)
+
+sanitize: .venv/.dev-ready  ## the tests of wire/ with the address and undefined-behaviour sanitizers; ARGS are pytest's
+	@$(BIN)/python -m fuzz.sanitize $(ARGS)
+
 lock:  ## pin every dependency anew, with hashes and without naming a registry
 	@scripts/lock $(BIN)
 
@@ -43,3 +49,8 @@ clean:
 
 .venv/.dev-ready: scripts/setup requirements/dev.txt $(BUILD)
 	@PYTHON=$(PYTHON) scripts/setup dev
+
+# On top of .dev-ready: atheris is not to be had for every machine.
+.venv/.fuzz-ready: .venv/.dev-ready requirements/fuzz.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/fuzz.txt
+	@touch $@
