@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import struct
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from heapq import heappop, heappush
-from typing import Final, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 Labels: TypeAlias = tuple[tuple[str, str], ...]
 """Label pairs sorted by name, `__name__` among them, without empty values."""
@@ -86,23 +86,64 @@ class Resource:
     identity: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
 class Series:
-    """One series: its final labels (for OpenTelemetry's, attributes not yet translated), family, resource."""
+    """One series: its final labels (for OpenTelemetry's, attributes not yet translated), family, resource.
 
-    labels: Labels
-    family: Family
-    resource: Resource
+    Nobody changes one. Equal ones are equal, however they keep their labels.
+    """
+
+    __slots__ = ("_labels", "family", "resource")
+
+    def __init__(self, labels: Labels, family: Family, resource: Resource) -> None:
+        self._labels = labels
+        self.family = family
+        self.resource = resource
+
+    @property
+    def labels(self) -> Labels:
+        return self._labels
+
+    @property
+    def encoded(self) -> bytes | None:
+        """The labels as remote write has them, if they are at hand: a source that knows them saves making them."""
+        return None
 
     @property
     def name(self) -> str:
         """The value of `__name__`, empty if there is none."""
         return next((value for name, value in self.labels if name == "__name__"), "")
 
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Series):
+            return NotImplemented
+        return (self.labels, self.family, self.resource) == (other.labels, other.family, other.resource)
+
+    def __hash__(self) -> int:
+        return hash((self.labels, self.family))
+
+    def __repr__(self) -> str:
+        return f"Series({self.labels!r}, {self.family!r}, {self.resource!r})"
+
 
 def make_labels(pairs: Mapping[str, str]) -> Labels:
     """`pairs` as labels: sorted by name, empty values left out."""
     return tuple(sorted((name, value) for name, value in pairs.items() if value))
+
+
+class SeriesBySlot(Protocol):
+    """The series of a table as its owner keeps them: a list, or something that makes each when it is asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, slot: int, /) -> Series | None: ...
+
+    def __setitem__(self, slot: int, series: Series | None, /) -> None: ...
+
+    def __iter__(self) -> Iterator[Series | None]: ...
+
+    def append(self, series: Series | None, /) -> None: ...
+
+    def count(self, series: Series | None, /) -> int: ...
 
 
 YOUNG_SLOTS: Final = 128
@@ -117,15 +158,16 @@ class Table:
     than one slot in eight is free are older ones taken.
 
     The source's owner changes it with `assign`, `replace` and `free`; what has changed is handed on with the next batch.
-    `name` tells people and logs which source this is; `key` is stable over restarts of the process.
+    `name` tells people and logs which source this is; `key` is stable over restarts of the process. `series` is where
+    the series are kept, a list if nothing else is given.
     """
 
     __slots__ = ("_changed", "_free", "key", "name", "series")
 
-    def __init__(self, name: str, key: str | None = None) -> None:
+    def __init__(self, name: str, key: str | None = None, series: SeriesBySlot | None = None) -> None:
         self.name = name
         self.key = key or name
-        self.series: list[Series | None] = []
+        self.series: SeriesBySlot = [] if series is None else series
         self._free: list[int] = []  # a heap of the negative numbers: the last slot comes first
         self._changed: set[int] = set()
 
@@ -135,11 +177,12 @@ class Table:
 
     def assign(self, series: Series) -> int:
         """Give `series` a slot."""
-        if self._free and (-self._free[0] >= len(self) - YOUNG_SLOTS or 8 * len(self._free) > len(self)):
+        length = len(self.series)
+        if self._free and (-self._free[0] >= length - YOUNG_SLOTS or 8 * len(self._free) > length):
             slot = -heappop(self._free)
             self.series[slot] = series
         else:
-            slot = len(self.series)
+            slot = length
             self.series.append(series)
         self._changed.add(slot)
         return slot

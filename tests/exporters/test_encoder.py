@@ -17,10 +17,15 @@ class Source:
 
     def __init__(self, count: int) -> None:
         self.table = Table("t")
-        self.encoder = SourceEncoder(self.table, lambda series: encode_labels(series.labels))
+        self.encoder = SourceEncoder(self.table, self._encode)
+        self.asked: list[str] = []
         self._count = 0
         for _ in range(count):
             self.add()
+
+    def _encode(self, series: Series) -> bytes:
+        self.asked.append(series.name)
+        return encode_labels(series.labels)
 
     def add(self) -> None:
         self._count += 1
@@ -69,12 +74,83 @@ def test_series_that_come_and_go() -> None:
 
 def test_a_lane_at_rest_is_compressed_as_a_whole() -> None:
     source = Source(LANE_SLOTS)
-    changing = source.scrape(1)
-    for number in range(CALM_SCRAPES + 1):
-        resting = source.scrape(number)
-    assert resting < changing
+    resting = source.scrape(1)
+    assert source.scrape(2) == resting
     source.table.free(7)
-    source.scrape(1)
+    changing = source.scrape(3)
+    assert changing > resting
     for number in range(CALM_SCRAPES + 1):
         source.scrape(number)
-    assert source.scrape(2) < resting
+    assert source.scrape(4) < resting
+
+
+def test_a_series_that_is_refused_is_asked_about_once() -> None:
+    table = Table("t")
+    asked: list[str] = []
+
+    def encode(series: Series) -> bytes | None:
+        asked.append(series.name)
+        return None if series.name == "bad" else encode_labels(series.labels)
+
+    encoder = SourceEncoder(table, encode)
+
+    def scrape(*, without: int | None = None) -> int:
+        present = bytearray(one is not None for one in table.series)
+        if without is not None:
+            present[without] = 0
+        batch = Batch(table, NOW, array("d", bytes(8 * len(table))), table.take_changes(), present)
+        return sum(fragment.samples for fragment in encoder.encode(batch))
+
+    bad = [table.assign(_named(name)) for name in ("a", "bad", "b")][1]
+    assert scrape() == 2
+    assert asked == ["a", "bad", "b"]
+    for _ in range(CALM_SCRAPES + 2):
+        table.assign(_named("later"))
+        scrape()
+        scrape(without=0)
+    assert asked.count("bad") == 1
+    table.replace(bad, _named("bad"))
+    scrape()
+    table.replace(bad, _named("good"))
+    assert scrape() == scrape() == len(table)
+    assert asked.count("bad") == 2
+
+
+def test_labels_are_not_asked_for_again_while_a_series_stays() -> None:
+    source = Source(3 * LANE_SLOTS)
+    source.scrape(0)
+    for number in range(3 * CALM_SCRAPES):
+        if number < CALM_SCRAPES:
+            source.table.free(40 * number)
+            source.add()
+        source.scrape(number + 1, stamped=number % 2 == 0)
+    assert len(source.asked) == len(set(source.asked)) == 3 * LANE_SLOTS + CALM_SCRAPES
+
+
+def test_a_lane_without_samples_waits_for_them() -> None:
+    """A target that does not answer for a while costs nothing when it is back."""
+    source = Source(LANE_SLOTS)
+    expected = source.scrape(1)
+    nothing = Batch(source.table, NOW, array("d", bytes(8 * LANE_SLOTS)), (), bytearray(LANE_SLOTS))
+    for _ in range(3):
+        assert source.encoder.encode(nothing) == []
+    assert source.scrape(2) == expected
+    assert len(source.asked) == LANE_SLOTS
+
+
+def test_parts_that_rest_are_joined_while_others_change() -> None:
+    source = Source(LANE_SLOTS)
+    source.scrape(0)
+    sizes = []
+    for number in range(4 * CALM_SCRAPES):
+        source.table.free(LANE_SLOTS - 1)
+        if number == 0:
+            for slot in range(0, LANE_SLOTS, 100):
+                source.table.free(slot)
+        source.add()
+        sizes.append(source.scrape(number + 1) / sum(one is not None for one in source.table.series))
+    assert sizes[-1] < 0.97 * sizes[0]
+
+
+def _named(name: str) -> Series:
+    return Series((("__name__", name),), Family(name), Resource())

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from trunkline.component.contract import Receiver
+from trunkline.errors import ConfigError
 from trunkline.model import Resource, Table, is_stale
-from trunkline.receivers.awsecscontainermetrics import EcsColumns, Reading, read
+from trunkline.net.message import Response
+from trunkline.net.server import serve
+from trunkline.receivers.awsecscontainermetrics import (
+    EcsColumns,
+    EcsContainerMetricsConfig,
+    Reading,
+    read,
+)
+from trunkline.testing import Recorder, context_for
 
 DATA = Path(__file__).parent / "data"
 CASES = sorted(path.name.removesuffix(".task_metadata.json") for path in DATA.glob("*.task_metadata.json"))
@@ -126,3 +139,170 @@ def test_a_container_that_goes_ends_with_stale_markers_and_gives_its_slots_back(
     stats["45f36d5449924905a16c3d03c1fba67a-1950351559"] = gone
     fourth = columns.batch(list(read(task, stats, Resource())), 4000)
     assert len(fourth.slots()) == len(columns.table) == 26 + 26 + 28
+
+
+def test_a_task_outside_aws_has_no_launch_type_of_opentelemetry() -> None:
+    def check(launch_type: str, expected: str | None) -> None:
+        [reading] = read({"LaunchType": launch_type}, {}, Resource())
+        assert reading.resource.attributes["aws.ecs.task.launch_type"] == launch_type
+        assert reading.resource.attributes.get("aws.ecs.launchtype") == expected
+
+    check("FARGATE", "fargate")
+    check("EC2", "ec2")
+    check("EXTERNAL", None)
+    check("MANAGED_INSTANCES", None)
+
+
+def one_container(**stats: Any) -> Reading:
+    container = {"DockerId": "a", "Name": "app", "Limits": {"CPU": 256}}
+    [reading, _] = read({"Containers": [container]}, {"a": {"id": "a", **stats}}, Resource())
+    return reading
+
+
+def cpu(total: int, before: int, read_at: str, read_before: str) -> dict[str, Any]:
+    return {
+        "cpu_stats": {"cpu_usage": {"total_usage": total}, "online_cpus": 2},
+        "precpu_stats": {"cpu_usage": {"total_usage": before}},
+        "read": read_at,
+        "preread": read_before,
+    }
+
+
+def test_cpu_use_has_nanoseconds_and_never_wraps_around() -> None:
+    def check(expected: float, *arguments: Any) -> None:
+        values = one_container(**cpu(*arguments)).values
+        assert values["cpu.usage.vcpu"] == pytest.approx(expected, rel=1e-12)
+        assert values["cpu.utilized"] == pytest.approx(expected * 100 / 256, rel=1e-12)
+
+    check(0.5, 1_000_000_000, 500_000_000, "2026-01-01T00:00:01.000000001Z", "2026-01-01T00:00:00.000000001Z")
+    check(1.0, 1, 0, "2026-01-01T00:00:00.000000001Z", "2026-01-01T00:00:00Z")
+    check(0.0, 5, 10, "2026-01-01T00:00:01Z", "2026-01-01T00:00:00Z")  # upstream: 2^64 - 5 nanoseconds
+    check(0.0, 10, 5, "2026-01-01T00:00:00Z", "2026-01-01T00:00:01Z")
+    check(0.5, 10**9, 0, "2026-01-01T02:00:02+02:00", "2026-01-01T00:00:00Z")
+    check(10**9 / (2**63 - 1), 10**9, 0, "2026-01-01T00:00:00Z", "0001-01-01T00:00:00Z")
+
+
+def test_without_both_cpu_readings_all_of_cpu_is_zero() -> None:
+    stats = cpu(10, 5, "2026-01-01T00:00:01Z", "2026-01-01T00:00:00Z")
+    assert one_container(**stats).values["cpu.onlines"] == 2
+    for missing in ("cpu_stats", "precpu_stats"):
+        values = one_container(**{**stats, missing: {"cpu_usage": None}}).values
+        wanted = ("cpu.usage.total", "cpu.onlines", "cpu.usage.vcpu", "cpu.utilized")
+        assert [values[name] for name in wanted] == [0, 0, 0, 0]
+
+
+def test_storage_is_the_sum_over_devices_in_either_case() -> None:
+    operations = [("Read", 1), ("read", 2), ("Write", 4), ("write", 8), ("Sync", 16), ("Total", 32)]
+    entries = [{"op": name, "value": value} for name, value in operations]
+    values = one_container(blkio_stats={"io_service_bytes_recursive": entries}).values
+    assert (values["storage.read_bytes"], values["storage.write_bytes"]) == (3, 12)
+    assert one_container(blkio_stats={"io_service_bytes_recursive": None}).values["storage.read_bytes"] == 0
+
+
+@pytest.mark.parametrize("usage", ["much", 10**400, [1], {"a": 1}])
+def test_a_value_no_sample_can_hold_fails_the_collection(usage: Any) -> None:
+    with pytest.raises((TypeError, ValueError)):
+        one_container(memory_stats={"usage": usage})
+
+
+@pytest.mark.parametrize("limits", [{}, None, {"CPU": 0.25, "Memory": 512}])
+def test_the_tasks_limits_win_over_the_sum_of_its_containers(limits: Any) -> None:
+    containers = [{"DockerId": name, "Limits": {"CPU": 100, "Memory": 64}} for name in "ab"]
+    stats = {name: {"id": name} for name in "ab"}
+    *_, task = read({"Containers": containers, "Limits": limits}, stats, Resource())
+    expected = (256.0, 512) if limits else (200.0, 128)
+    assert (task.values["cpu.reserved"], task.values["memory.reserved"]) == expected
+
+
+class Endpoint:
+    """A task metadata endpoint whose answers can be changed."""
+
+    def __init__(self, case: str) -> None:
+        self.task = self.ok(load(case, "task_metadata"))
+        self.stats = self.ok(load(case, "task_stats"))
+
+    @staticmethod
+    def ok(document: Any) -> Response:
+        return Response(200, "OK", {"content-type": "application/json"}, json.dumps(document).encode())
+
+
+@asynccontextmanager
+async def receiving(endpoint: Endpoint, seen: Recorder) -> AsyncIterator[Receiver]:
+    routes = {"/v4/x/task": lambda: endpoint.task, "/v4/x/task/stats": lambda: endpoint.stats}
+    async with serve("127.0.0.1", 0, routes) as server:
+        base = f" http://127.0.0.1:{server.address[1]}/v4/x \n"
+        context = context_for("awsecscontainermetrics", environment={"ECS_CONTAINER_METADATA_URI_V4": base})
+        receiver = EcsContainerMetricsConfig(collection_interval=3600.0).build(context, seen)
+        running = asyncio.create_task(receiver.run())
+        try:
+            await seen.wait_for(1)
+            yield receiver
+        finally:
+            running.cancel()
+            await asyncio.wait([running])
+
+
+@pytest.mark.parametrize("case", CASES)
+async def test_what_the_endpoint_says_goes_downstream_as_one_batch(case: str) -> None:
+    seen = Recorder()
+    async with receiving(Endpoint(case), seen):
+        [batch] = seen.batches
+    expected = [
+        (metric["name"], batch["resource_attributes"].get("container.name", ""), metric["value"])
+        for batch in load(case, "expected")["batches"]
+        for metric in batch["metrics"]
+    ]
+    found = [
+        (sample.series.name, str(sample.series.resource.attributes.get("container.name", "")), sample.value)
+        for sample in batch.samples
+    ]
+    assert len({sample.timestamp_ms for sample in batch.samples}) == 1
+    assert [one[:2] for one in found] == [one[:2] for one in expected]
+    for (name, whose, value), (_, _, upstream) in zip(found, expected, strict=True):
+        wanted = ON_PURPOSE.get(case, {}).get((whose, name), upstream)
+        assert value == pytest.approx(wanted, rel=1e-9), (name, whose)
+    assert {sample.series.family.unit for sample in batch.samples} >= {"Bytes", "MiB", "None", "vCPU"}
+
+
+async def test_a_failing_endpoint_is_told_once_and_tried_on(caplog: pytest.LogCaptureFixture) -> None:
+    endpoint, seen = Endpoint("ecs_fargate_cgroupv2"), Recorder()
+    async with receiving(endpoint, seen) as receiver:
+        good = endpoint.stats
+        for bad in (
+            Response(500, "Internal Server Error", {}, b"words"),
+            Response(200, "OK", {}, b'{"cut short'),
+            Response(200, "OK", {}, b"[]"),
+            endpoint.ok(
+                {"45f36d5449924905a16c3d03c1fba67a-1950351559": {"id": "a", "memory_stats": {"usage": "x"}}}
+            ),
+            endpoint.ok({"45f36d5449924905a16c3d03c1fba67a-1950351559": "words"}),
+        ):
+            endpoint.stats = bad
+            await receiver.drain()
+        assert len(seen.batches) == 1
+        endpoint.stats = good
+        await receiver.drain()
+        assert len(seen.batches) == 2
+    errors = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert len(errors) == 1
+    assert errors[0].startswith("Failed to collect stats: cannot read data from task metadata endpoint: ")
+    assert 'failed - "500 Internal Server Error"; trying on every 3600s' in errors[0]
+
+
+@pytest.mark.parametrize(
+    ("address", "why"),
+    [
+        ("", "endpoint is empty"),
+        ("  ", "endpoint is empty"),
+        ("169.254.170.2/v4/x", 'parse "169.254.170.2/v4/x": invalid URI for request'),
+        ("http:///v4", 'parse "http:///v4": invalid URI for request'),
+    ],
+)
+def test_without_an_endpoint_it_does_not_start(address: str, why: str) -> None:
+    context = context_for("awsecscontainermetrics", environment={"ECS_CONTAINER_METADATA_URI_V4": address})
+    with pytest.raises(ConfigError) as raised:
+        EcsContainerMetricsConfig().build(context, Recorder())
+    assert raised.value.problems[0].message == (
+        "unable to detect task metadata endpoint: no valid endpoint for environment variable "
+        f"ECS_CONTAINER_METADATA_URI_V4: {why}"
+    )

@@ -1,17 +1,24 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
+import sys
+import tracemalloc
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
+from weakref import ref
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from trunkline.errors import ExpositionError
-from trunkline.model import Resource, is_stale, make_labels
+from trunkline.model import Family, Kind, Labels, Resource, is_stale, make_labels
 from trunkline.net.message import Response
 from trunkline.net.server import serve
+from trunkline.receivers.prometheus.columns import TargetColumns
 from trunkline.receivers.prometheus.config import (
     GlobalConfig,
     PrometheusConfig,
@@ -19,10 +26,13 @@ from trunkline.receivers.prometheus.config import (
     ScrapeConfig,
     StaticConfig,
 )
-from trunkline.receivers.prometheus.columns import TargetColumns
-from trunkline.receivers.prometheus.receiver import PrometheusReceiver, TargetLoop
-from trunkline.receivers.prometheus.target import Target, sample_labels, targets_of
+from trunkline.receivers.prometheus.job import jobs_of
+from trunkline.receivers.prometheus.loop import TargetLoop
+from trunkline.receivers.prometheus.receiver import PrometheusReceiver
+from trunkline.receivers.prometheus.target import OwnLabels, Target, make_target, sample_labels
 from trunkline.testing import Recorder, SeenBatch, VirtualClock, context_for
+from trunkline.wire.kernel import merge_labels
+from trunkline.wire.remote_write import decode_labels, encode_labels
 
 SYNTHETIC = [
     "up",
@@ -33,13 +43,24 @@ SYNTHETIC = [
 ]
 
 
-def target(address: str = "127.0.0.1:1", **changes: Any) -> Target:
-    job = ScrapeConfig(
-        job_name="app",
-        static_configs=[StaticConfig(targets=[address], labels=changes.pop("labels", {}))],
-        **changes,
-    )
-    [found] = targets_of(PrometheusFile(scrape_configs=[job]))
+def receiver_config(
+    *jobs: ScrapeConfig, global_: GlobalConfig | None = None, **settings: Any
+) -> PrometheusConfig:
+    file = PrometheusFile(global_=global_ or GlobalConfig(), scrape_configs=list(jobs))
+    return PrometheusConfig(config=file, **settings)
+
+
+def target(
+    address: str = "127.0.0.1:1",
+    *,
+    labels: dict[str, str] | None = None,
+    own_addresses: frozenset[str] = frozenset(),
+    global_: GlobalConfig | None = None,
+    **changes: Any,
+) -> Target:
+    [job] = jobs_of(receiver_config(ScrapeConfig(job_name="app", **changes), global_=global_))
+    found = make_target(job, {"__address__": address}, labels or {}, own_addresses)
+    assert found is not None
     return found
 
 
@@ -142,15 +163,104 @@ def test_bodies_that_always_fail_half_way_leave_nothing_behind() -> None:
     assert len(scrapes.columns.table) <= len(SYNTHETIC) + 3
 
 
-def test_series_decided_together_share_their_equal_labels() -> None:
+def test_series_of_a_family_share_it() -> None:
     scrapes = Scrapes()
-    batch = scrapes.scrape("".join(f'x{{n="{number}",zone="a"}} 1\n' for number in range(3)))
-    labels = [{pair[0]: pair for pair in s.series.labels} for s in batch.samples if s.series.name == "x"]
-    assert len(labels) == 3
-    for name in ("__name__", "instance", "job", "zone"):
-        assert len({id(one[name]) for one in labels}) == 1
-    families = {id(s.series.family) for s in batch.samples if s.series.name == "x"}
+    for more in range(3):
+        text = "".join(f'x_bucket{{le="{number}"}} 1\n' for number in range(3 + more))
+        batch = scrapes.scrape(f"# TYPE x histogram\n{text}")
+    families = {id(s.series.family) for s in batch.samples if s.series.name == "x_bucket"}
     assert len(families) == 1
+
+
+LABELS = ("a", "b", "job", "instance", "env", "exported_job", "exported_exported_job", "exported_env")
+
+
+@given(
+    st.lists(
+        st.dictionaries(st.sampled_from(LABELS), st.sampled_from(["", "1", "2", "app"])),
+        min_size=1,
+        max_size=8,
+    ),
+    st.dictionaries(st.sampled_from(LABELS), st.sampled_from(["1", "app"])),
+    st.dictionaries(st.sampled_from(LABELS), st.sampled_from(["", "1", "2"])),
+    st.booleans(),
+)
+def test_own_labels_say_what_sample_labels_say(
+    samples: list[dict[str, str]], labels: dict[str, str], external: dict[str, str], honor_labels: bool
+) -> None:
+    outer = GlobalConfig(external_labels=dict(external))
+    subject = target(labels=labels, honor_labels=honor_labels, global_=outer)
+    own_labels = OwnLabels(subject)
+    seen: dict[bytes, Labels] = {}
+    for scraped in samples:
+        final = sample_labels("m", tuple(scraped.items()), subject)
+        own = own_labels.of("m", tuple(scraped.items()))
+        assert decode_labels(merge_labels(own_labels.shared, own)) == final
+        assert seen.setdefault(own, final) == final
+    assert len(seen) == len(set(seen.values()))  # one series has one text of its own labels
+
+
+def test_what_was_scraped_is_told_the_same_later() -> None:
+    scrapes = Scrapes(target(labels={"team": "core"}), Resource({}, {"cloud_region": "eu-west-1"}))
+    text = '# TYPE x counter\n# HELP x Many.\nx{job="b",c=""} 1\n{"ä.b",c="\\n"} 2\nup 1\n'
+    batch = scrapes.scrape(text)
+    table = scrapes.columns.table
+    assert [sample.series for sample in batch.samples] == list(table.series)
+    found = {one.name: one for one in table.series if one is not None}
+    assert found["x"].labels == make_labels(
+        {
+            "__name__": "x",
+            "job": "app",
+            "exported_job": "b",
+            "team": "core",
+            "instance": "127.0.0.1:1",
+        }
+    )
+    assert found["x"].family == Family("x", Kind.COUNTER, "", "Many.")
+    assert found["x"].encoded == encode_labels(found["x"].labels)
+    assert dict(found["ä.b"].labels)["c"] == "\n"
+    assert [one.name for one in table.series if one is not None].count("up") == 2
+    assert table.series.count(None) == 0
+
+
+def test_a_target_that_is_gone_leaves_nothing_behind() -> None:
+    """Without waiting for a collection of cycles, which in a steady process is rare."""
+    gc.disable()
+    try:
+        scrapes = Scrapes()
+        scrapes.scrape("# TYPE a counter\na 1\n")
+        columns, parser = ref(scrapes.columns), ref(scrapes.columns._parser)
+        del scrapes
+        assert (columns(), parser()) == (None, None)
+    finally:
+        gc.enable()
+
+
+def test_series_that_come_and_go_give_their_memory_back() -> None:
+    scrapes = Scrapes()
+
+    def grown(scraped: int) -> int:
+        """How many bytes more the columns hold after as many scrapes in which a tenth of the series is replaced."""
+        before = tracemalloc.get_traced_memory()[0]
+        for number in range(first, first + scraped):
+            scrapes.scrape(
+                "".join(f'x_{(number * 10 + i) % 50}{{n="{number * 10 + i}"}} 1\n' for i in range(100))
+            )
+        return tracemalloc.get_traced_memory()[0] - before
+
+    tracemalloc.start()
+    try:
+        first = 0
+        grown(100)
+        first = 100
+        assert grown(300) < 20_000
+    finally:
+        tracemalloc.stop()
+    parser, labels = scrapes.columns._parser, scrapes.columns._series.labels
+    assert len(scrapes.columns.table) < 5 + 130
+    assert len(labels) <= 110
+    assert sys.getsizeof(labels) < 60_000
+    assert sys.getsizeof(parser._slots) < 60_000
 
 
 def test_a_changed_type_is_decided_anew_without_a_break() -> None:
@@ -182,7 +292,7 @@ def test_several_timestamped_samples_of_one_series_all_pass() -> None:
 def test_two_spellings_of_one_series_are_one() -> None:
     batch = Scrapes().scrape('a{x="1",y="2"} 1\na{y="2",x="1"} 7\n')
     assert batch.value("a") == 1
-    assert report(batch)[1:] == [2, 1, 1]
+    assert report(batch)[1:] == [2, 2, 1]
 
 
 def test_identity_comes_with_what_the_own_task_exposes() -> None:
@@ -224,9 +334,7 @@ def test_label_conflicts_are_settled_as_in_prometheus() -> None:
 
 
 def test_external_labels_win_over_everything() -> None:
-    job = ScrapeConfig(job_name="app", static_configs=[StaticConfig(targets=["h:1"])])
-    file = PrometheusFile(global_=GlobalConfig(external_labels={"job": "outer"}), scrape_configs=[job])
-    [found] = targets_of(file)
+    found = target("h:1", global_=GlobalConfig(external_labels={"job": "outer"}))
     assert dict(sample_labels("m", (), found))["job"] == "outer"
 
 
@@ -234,27 +342,13 @@ def job_with(*groups: StaticConfig, **settings: Any) -> ScrapeConfig:
     return ScrapeConfig(job_name="a", static_configs=list(groups), **settings)
 
 
-def test_a_target_listed_twice_is_scraped_once() -> None:
-    job = job_with(
-        StaticConfig(targets=["h:1", "h:1", "h:2"]), StaticConfig(targets=["h:1"], labels={"zone": "a"})
-    )
-    found = list(targets_of(PrometheusFile(scrape_configs=[job])))
-    assert [(one.address, dict(one.labels).get("zone")) for one in found] == [
-        ("h:1", None),
-        ("h:2", None),
-        ("h:1", "a"),
-    ]
-
-
 def test_a_path_without_a_slash_gets_one() -> None:
-    job = job_with(StaticConfig(targets=["h:1"]), metrics_path="stats")
-    assert [one.url for one in targets_of(PrometheusFile(scrape_configs=[job]))] == ["http://h:1/stats"]
+    assert target("h:1", metrics_path="stats").url == "http://h:1/stats"
 
 
 def test_what_is_wrong_with_a_job_is_named() -> None:
     def problems(*jobs: ScrapeConfig) -> list[str]:
-        config = PrometheusConfig(config=PrometheusFile(scrape_configs=list(jobs)))
-        return [f"{path}: {message}" for path, message in config.check()]
+        return [f"{path}: {message}" for path, message in receiver_config(*jobs).check()]
 
     assert problems() == ["config: no Prometheus scrape_configs or target_allocator set"]
     assert problems(ScrapeConfig(job_name=""))[0].endswith("job_name is empty")
@@ -263,8 +357,6 @@ def test_what_is_wrong_with_a_job_is_named() -> None:
     ]
     [timeout] = problems(ScrapeConfig(job_name="a", scrape_interval=5.0, scrape_timeout=6.0))
     assert timeout.endswith('scrape timeout greater than scrape interval for scrape config with job name "a"')
-    [internal] = problems(job_with(StaticConfig(targets=["h:1"], labels={"__scheme__": "https"})))
-    assert "__scheme__ is not supported as a label; use metrics_path, scheme or params" in internal
     [slash] = problems(ScrapeConfig(job_name="a", static_configs=[StaticConfig(targets=["h:1/metrics"])]))
     assert '"h:1/metrics" is not a valid hostname' in slash
 
@@ -280,6 +372,18 @@ def page(text: str, status: int = 200, content_type: str = "text/plain; version=
     return Response(status, "", {"content-type": content_type}, text.encode())
 
 
+class InStep(VirtualClock):
+    """Time that passes only as far as its batches have been seen."""
+
+    def __init__(self, seen: Recorder) -> None:
+        super().__init__()
+        self._seen = seen
+
+    async def sleep(self, seconds: float) -> None:
+        await self._seen.wait_for(len(self.slept))
+        await super().sleep(seconds)
+
+
 async def test_a_target_is_scraped_over_http_in_its_rhythm() -> None:
     pages = iter(
         [
@@ -289,14 +393,13 @@ async def test_a_target_is_scraped_over_http_in_its_rhythm() -> None:
             *[page("a 4\n")] * 9,
         ]
     )
-    clock, seen = VirtualClock(), Recorder()
+    seen = Recorder()
+    clock = InStep(seen)
     async with exposing(pages) as address:
         job = ScrapeConfig(
             job_name="app", scrape_interval=15.0, static_configs=[StaticConfig(targets=[address])]
         )
-        receiver = PrometheusReceiver(
-            PrometheusFile(scrape_configs=[job]), context_for("prometheus"), seen, clock
-        )
+        receiver = PrometheusReceiver(receiver_config(job), context_for("prometheus"), seen, clock)
         running = asyncio.create_task(receiver.run())
         await seen.wait_for(3)
         running.cancel()
@@ -308,17 +411,41 @@ async def test_a_target_is_scraped_over_http_in_its_rhythm() -> None:
     assert seen.closed == 1
 
 
-async def test_the_last_scrape_counts_only_if_it_succeeds() -> None:
+async def last_scrape(*pages: Response, identity: Resource | None = None) -> list[SeenBatch]:
+    """What is handed on when a target is scraped as often as there are pages, the last time before the end."""
     seen = Recorder()
-    async with exposing(iter([page("a 1\n"), page("broken"), page("", status=503)])) as address:
-        context = context_for("prometheus")
+    async with exposing(iter(pages)) as address:
+        context = context_for("prometheus", identity=identity)
         client = context.clients.client()
         loop = TargetLoop(target(address), context, client, seen, VirtualClock())
-        for _ in range(3):
-            await loop.last_scrape()
+        for number in range(1, len(pages)):
+            loop.begin(1_700_000_000.0 - 100 + number)
+            await seen.wait_for(number)
+        await loop.last_scrape()
+        loop.begin(1_700_000_001.0)
         await client.aclose()
-    await loop.last_scrape()
-    assert [batch.value("a") for batch in seen.batches] == [1]
+    return seen.batches
+
+
+async def test_the_last_scrape_is_sent_if_it_succeeds() -> None:
+    [_, last] = await last_scrape(page("a 1\n"), page("a 2\n"))
+    assert (last.value("a"), last.value("up")) == (2, 1)
+
+
+@pytest.mark.parametrize("failure", [page("broken"), page("", status=503)])
+async def test_a_last_scrape_that_fails_ends_the_series_and_says_nothing_of_up(failure: Response) -> None:
+    [_, last] = await last_scrape(page("a 1\n"), failure)
+    assert (last.names(), stale(last)) == (["a"], ["a"])
+
+
+async def test_series_that_only_this_task_has_end_with_it() -> None:
+    identity = Resource({}, {"aws_ecs_task_id": "t1"})
+    [_, last, end] = await last_scrape(page("a 1\n"), page("a 2\n"), identity=identity)
+    assert last.value("a") == 2
+    assert stale(end) == sorted([*SYNTHETIC, "a"])
+    assert end.samples[0].timestamp_ms == last.samples[0].timestamp_ms + 1
+    [_, end] = await last_scrape(page("a 1\n"), page("", status=503), identity=identity)
+    assert stale(end) == sorted([*SYNTHETIC, "a"])
 
 
 async def test_a_target_that_does_not_answer_is_down_and_the_log_says_it_once(
@@ -326,9 +453,7 @@ async def test_a_target_that_does_not_answer_is_down_and_the_log_says_it_once(
 ) -> None:
     seen = Recorder()
     job = ScrapeConfig(job_name="app", static_configs=[StaticConfig(targets=["127.0.0.1:9"])])
-    receiver = PrometheusReceiver(
-        PrometheusFile(scrape_configs=[job]), context_for("prometheus"), seen, VirtualClock()
-    )
+    receiver = PrometheusReceiver(receiver_config(job), context_for("prometheus"), seen, VirtualClock())
     running = asyncio.create_task(receiver.run())
     await seen.wait_for(3)
     running.cancel()

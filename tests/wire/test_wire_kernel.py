@@ -42,7 +42,7 @@ class Owner:
             return exposition.DROPPED
         return self._slots.setdefault((exposed.name, *sorted(exposed.labels)), len(self._slots))
 
-    def outcome(self, body: bytes, *, openmetrics: bool) -> Outcome:
+    def outcome(self, body: bytes | bytearray | memoryview, *, openmetrics: bool) -> Outcome:
         """Everything that can be seen of reading one body, also what stays behind."""
         asked = len(self.asked)
         try:
@@ -238,6 +238,8 @@ def test_both_templates_are_the_same_bytes(
     def agree(fill: Callable[[Any], bytes]) -> None:
         assert fill(fast) == fill(twin)
         assert (fast.raw_bytes, fast.compressed_bytes) == (twin.raw_bytes, twin.compressed_bytes)
+        assert fast.span_ms == twin.span_ms
+        assert fast.labels() == twin.labels() == labels
 
     agree(lambda one: one.fill(values, slots, stamp))
     agree(lambda one: one.fill_each(values, slots, stamps))
@@ -348,3 +350,35 @@ def test_the_environment_chooses(compiled: ModuleType) -> None:
         chosen("fast")
         == "ImportError: TRUNKLINE_KERNEL is 'fast': say 'python', 'compiled', or nothing at all"
     )
+
+
+@pytest.mark.parametrize("parser_type", ["python", "compiled"])
+def test_a_body_may_be_any_buffer_and_is_let_go(compiled: ModuleType, parser_type: str) -> None:
+    parsers = {"python": exposition.ExpositionParser, "compiled": compiled.ExpositionParser}
+    body = b'# TYPE a counter\na{b="x\ny"} 1\na{b="\\n", c="d"} 2 5\nb 3 # {x="y"} 1\n c 4\nd 5\nd 6\n'
+    bad = b'# TYPE a counter\na{b="x\ny"} 1\ne x\n'
+    for openmetrics in (False, True):
+        end = b"# EOF\n" if openmetrics else b""
+        for text in (
+            body.replace(b"\nb ", b"\n#b ") + end,
+            body + end,
+            b"a 1\n" + end,
+            b"",
+            b"# EO",
+            bad + end,
+        ):
+            expected = Owner(exposition.ExpositionParser, honor_timestamps=True)
+            found = Owner(parsers[parser_type], honor_timestamps=True)
+            buffer = bytearray(b"??" + text + b"1\nmore 1\n")
+            with memoryview(buffer)[2 : 2 + len(text)] as view:
+                outcomes = [
+                    found.outcome(one, openmetrics=openmetrics) for one in (view, view, bytearray(text))
+                ]
+            buffer.clear()  # fails while anybody holds the buffer
+            assert outcomes == [expected.outcome(text, openmetrics=openmetrics) for _ in outcomes]
+
+
+def test_a_buffer_that_is_not_contiguous_is_refused(compiled: ModuleType) -> None:
+    owner = Owner(compiled.ExpositionParser, honor_timestamps=True)
+    with pytest.raises(TypeError):
+        owner.outcome(memoryview(b"a 1\nb 2\n")[::2], openmetrics=False)

@@ -8,8 +8,10 @@ right to left: exporters, processors around them, receivers last. What is built 
   makes its last collection; the host cancels `run` afterwards.
 - A consumer is opened once per source (`open`), gives an `Inlet` for it, and frees with `close` what it kept for
   that source. Inlets are synchronous: when `consume` returns, the batch has been taken, kept or refused, and the
-  columns may be overwritten.
-- A processor that decides per series uses `PerSeries`, and costs nothing per sample.
+  columns may be overwritten. A consumer that has to ask the network or to listen is an async context manager, too:
+  the host enters it before receivers run, though sources may have been opened by then.
+- A processor that decides per series uses `PerSeries`, and costs nothing per sample. One that has to see the series
+  of a metric together, or makes one of several, uses `component.reduce.PerMetric`.
 - An exporter that sends over a network gives the host a `Delivery`: how a batch becomes bytes, and one function
   that sends bytes or raises one of the `DeliveryError`s. Queue, retries, back-off and counting are the host's.
 - Starting MUST fail fast with a `ConfigError`; running MUST NOT fail. What is lost is counted where it is lost.
@@ -20,8 +22,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
+from trunkline.component.memory import MemoryCeiling, MemoryLimits
 from trunkline.model import Batch, Resource, Series, Table
 
 if TYPE_CHECKING:
@@ -55,6 +58,8 @@ class Context:
     extensions: Mapping[str, Extension] = field(default_factory=dict)
     """The extensions that run, by id, for components that refer to one (`auth.authenticator`)."""
     environment: Mapping[str, str] = field(default_factory=dict)
+    memory: MemoryCeiling = field(default_factory=lambda: MemoryCeiling(MemoryLimits.default()))
+    """How near the process is to the memory it may have."""
 
 
 class Inlet(Protocol):
@@ -123,8 +128,7 @@ class Checked(Protocol):
     def check(self) -> Iterator[tuple[str, str]]: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Fragment:
+class Fragment(NamedTuple):
     """The samples of a fixed slice of one source's series in one batch, encoded.
 
     `lane` names the slice: one request never holds two fragments of a lane, so it holds at most one sample per
@@ -191,6 +195,14 @@ class Delivery(Protocol):
 
     def join(self, fragments: Sequence[Fragment]) -> bytes: ...
 
+    def halves(self, fragment: Fragment) -> Sequence[Fragment]:
+        """`fragment` taken apart in two of the same lane; nothing when it holds a single series."""
+        ...
+
+    def describe(self, fragment: Fragment) -> str:
+        """Which series `fragment` holds, for people."""
+        ...
+
     async def send(self, body: bytes) -> None: ...
 
     def session(self) -> AbstractAsyncContextManager[None]: ...
@@ -207,7 +219,8 @@ class _PerSeriesInlet:
     def consume(self, batch: Batch) -> None:
         decided = self._table.series
         source = batch.table.series
-        decided.extend([None] * (len(source) - len(decided)))
+        for _ in range(len(source) - len(decided)):
+            decided.append(None)
         for slot in batch.changed:
             series = source[slot]
             decided[slot] = None if series is None else self._decide(series)

@@ -38,7 +38,7 @@ typedef struct {
     int width, lead, sample_bytes, hole_bytes, aligned, failed;
     char tail[3], hole[24]; /* what stands before a value; and the hole with what follows it */
     char *raw, *out;
-    size_t raw_used, raw_size, out_used, out_size;
+    size_t raw_used, raw_size, room_size, out_used, out_size;
     size_t said, source, copied;
     int64_t last_stamp;
     Places holes, stamps;
@@ -48,6 +48,8 @@ typedef struct {
     uint32_t *label_index; /* label + 1 */
     size_t label_index_size;
     Pairs heads, words;
+    uint32_t previous[16]; /* the first labels of the last series, which mostly are those of the next */
+    size_t previous_count;
 } Lane;
 
 static size_t varint_length(uint64_t number) {
@@ -339,6 +341,21 @@ static void add_label(Lane *lane, uint32_t number) {
     lane->labels[number].at = (int64_t)start;
 }
 
+/* The same for the label at `place` in a series: first the one that was there in the series before is tried. */
+static uint32_t label_at(Lane *lane, size_t place, const char *bytes, size_t length) {
+    const size_t most = sizeof lane->previous / sizeof *lane->previous;
+    if (place < lane->previous_count) {
+        const Label *label = &lane->labels[lane->previous[place]];
+        if (label->length == length && memcmp(label->bytes, bytes, length) == 0) return lane->previous[place];
+    }
+    uint32_t number = label_of(lane, bytes, length);
+    if (place < most && place <= lane->previous_count && number != NO_LABEL) {
+        lane->previous[place] = number;
+        if (place == lane->previous_count) lane->previous_count++;
+    }
+    return number;
+}
+
 /* The length of the Label field at `at`, or 0 if there is none. */
 static size_t label_length(const char *at, const char *end) {
     if (end - at < 2 || *at != 0x0A) return 0;
@@ -378,11 +395,43 @@ static int unpack(const char *data, size_t size, char *raw, size_t raw_size) {
             if (more == 1) length = (tag >> 2 & 7) + 4;
             at += more;
             if (offset == 0 || offset > used || length > raw_size - used) return 0;
-            for (size_t byte = 0; byte < length; byte++) raw[used + byte] = raw[used + byte - offset];
+            if (offset >= length)
+                memcpy(raw + used, raw + used - offset, length);
+            else
+                for (size_t byte = 0; byte < length; byte++) raw[used + byte] = raw[used + byte - offset];
         }
         used += length;
     }
     return used == raw_size;
+}
+
+/* ---- room to work in ---- */
+
+#define SPARE_BYTES 1048576
+
+/* What the last lane was compiled in, kept for the next one: to get as much from the system each time would cost as
+ * much as the rest. Only one thread at a time is here: Python's lock is held. */
+static char *spare;
+static size_t spare_size;
+
+static char *take_room(size_t size, size_t *room_size) {
+    if (spare && spare_size >= size) {
+        char *room = spare;
+        *room_size = spare_size;
+        spare = NULL;
+        return room;
+    }
+    *room_size = size;
+    return malloc(size);
+}
+
+static void return_room(char *room, size_t room_size) {
+    if (!room || room_size > SPARE_BYTES || (spare && spare_size >= room_size)) {
+        free(room);
+        return;
+    }
+    free(spare);
+    spare = room, spare_size = room_size;
 }
 
 /* ---- the three steps ---- */
@@ -401,7 +450,7 @@ static int lane_begin(Lane *lane, int width, int each, size_t raw_size) {
     lane->tail[0] = 0x12, lane->tail[1] = (char)lane->sample_bytes, lane->tail[2] = 0x09;
     lane->last_stamp = NOWHERE;
     lane->raw_size = raw_size;
-    lane->raw = malloc(raw_size + 1);
+    lane->raw = take_room(raw_size + 1, &lane->room_size);
     return lane->raw && raw_size < UINT32_MAX / 2 ? LANE_DONE : LANE_NO_MEMORY;
 }
 
@@ -409,12 +458,13 @@ static int lane_add(Lane *lane, const char *labels, size_t size) {
     const char *at = labels, *end = labels + size;
     for (size_t length; at < end; at += length)
         if (!(length = label_length(at, end))) return LANE_NO_LABELS;
-    uint32_t first = size ? label_of(lane, labels, label_length(labels, end)) : NO_LABEL;
+    uint32_t first = size ? label_at(lane, 0, labels, label_length(labels, end)) : NO_LABEL;
     if (lane->failed) return LANE_NO_MEMORY;
     add_head(lane, size + 2 + (size_t)lane->sample_bytes, first);
-    for (at = labels; at < end && !lane->failed;) {
+    size_t place = 0;
+    for (at = labels; at < end && !lane->failed; place++) {
         size_t length = label_length(at, end);
-        uint32_t number = label_of(lane, at, length);
+        uint32_t number = label_at(lane, place, at, length);
         if (number != NO_LABEL) add_label(lane, number);
         at += length;
     }
@@ -432,7 +482,8 @@ static int lane_finish(Lane *lane) {
 }
 
 static void lane_free(Lane *lane) {
-    free(lane->raw), free(lane->out), free(lane->labels), free(lane->label_index);
+    return_room(lane->raw, lane->room_size);
+    free(lane->out), free(lane->labels), free(lane->label_index);
     free(lane->heads.pairs), free(lane->words.pairs), free(lane->holes.items), free(lane->stamps.items);
     memset(lane, 0, sizeof *lane);
 }

@@ -57,20 +57,29 @@ static inline int put_stamped(Scan *scan, int32_t slot, double value, int64_t ti
     return TAKEN;
 }
 
+/* A value and perhaps a timestamp, from `at` to the end of the line, which is returned; or NULL. `*stamped` says
+ * whether there is a timestamp. */
+static inline const char *read_sample(const Scan *scan, const char *at, double *value, int64_t *timestamp_ms,
+                                      int *stamped) {
+    *stamped = 0;
+    at = read_number(at, scan->end, value);
+    if (at && at < scan->end && *at == ' ') {
+        *stamped = 1;
+        at = (scan->openmetrics ? read_seconds : read_milliseconds)(at + 1, scan->end, timestamp_ms);
+    }
+    return !at || (at < scan->end && *at != '\n') ? NULL : at;
+}
+
 /* The rest of a line, from its value on. */
 static inline int take_sample(Scan *scan, int32_t slot, const char *at) {
     double value;
-    int64_t timestamp_ms = 0;
-    int stamped = 0, outcome = TAKEN;
-    at = read_number(at, scan->end, &value);
-    if (at && at < scan->end && *at == ' ') {
-        stamped = scan->honor_timestamps;
-        at = (scan->openmetrics ? read_seconds : read_milliseconds)(at + 1, scan->end, &timestamp_ms);
-    }
-    if (!at || (at < scan->end && *at != '\n')) return ODD_LINE;
+    int64_t timestamp_ms;
+    int stamped, outcome = TAKEN;
+    at = read_sample(scan, at, &value, &timestamp_ms, &stamped);
+    if (!at) return ODD_LINE;
     if (slot >= 0) {
         if ((size_t)slot >= scan->slots) return ODD_LINE;
-        outcome = stamped ? put_stamped(scan, slot, value, timestamp_ms) : put(scan, slot, value);
+        outcome = stamped && scan->honor_timestamps ? put_stamped(scan, slot, value, timestamp_ms) : put(scan, slot, value);
     }
     if (outcome == TAKEN) {
         scan->samples++;

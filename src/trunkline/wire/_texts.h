@@ -29,6 +29,7 @@ typedef struct {
     uint32_t lines, gone;          /* how many entries are metadata lines, are dropped */
     uint32_t first, last, touched; /* of this body: where it begins, what was read last, what was asked for last */
     uint32_t generation, lines_met;
+    uint32_t layouts; /* how often the entries have moved */
 } Texts;
 
 static void texts_free(Texts *texts) {
@@ -64,55 +65,91 @@ static void texts_put_in_index(uint32_t *index, size_t index_size, uint32_t hash
     index[at] = entry + 1;
 }
 
-/* Lays everything anew without what was dropped, with room for `more` entries. Returns 0 without memory: nothing
- * has changed then. */
-static int texts_compact(Texts *texts, uint32_t more) {
-    uint32_t live = texts->used - texts->gone, used = 0;
-    size_t arena_used = 0, size = (size_t)live + more;
-    for (uint32_t old = 0; old < texts->used; old++)
-        if (texts->slab[old].slot != GONE) arena_used += texts->slab[old].length;
-    size_t index_size = index_size_for(size, 16);
-    if (size >= NO_TEXT) return 0;
-    Text *slab = malloc((size + 1) * sizeof *slab);
-    char *arena = malloc(arena_used + 1);
-    uint32_t *index = calloc(index_size, sizeof *index);
-    uint32_t *moved = malloc(((size_t)texts->used + 1) * sizeof *moved);
-    if (!slab || !arena || !index || !moved) {
-        free(slab), free(arena), free(index), free(moved);
-        return 0;
+/* The power of two of which `count` are at most three quarters. */
+static size_t texts_index_size(size_t count) {
+    size_t size = 16;
+    while (3 * size < 4 * count) size *= 2;
+    return size;
+}
+
+/* An index of this size for the entries there are. Returns 0 without memory: nothing has changed then. */
+static int texts_make_index(Texts *texts, size_t index_size) {
+    if (index_size == texts->index_size) {
+        memset(texts->index, 0, index_size * sizeof *texts->index);
+    } else {
+        uint32_t *index = calloc(index_size, sizeof *index);
+        if (!index) return 0;
+        free(texts->index);
+        texts->index = index, texts->index_size = index_size;
     }
-    arena_used = 0;
-    for (uint32_t old = 0; old < texts->used; old++) {
-        const Text *text = &texts->slab[old];
-        moved[old] = text->slot == GONE ? NO_TEXT : used;
-        if (text->slot == GONE) continue;
-        memcpy(arena + arena_used, texts->arena + text->offset, text->length);
-        slab[used] = *text;
-        slab[used].offset = (uint32_t)arena_used;
-        arena_used += text->length;
-        texts_put_in_index(index, index_size, text->hash, used++);
-    }
-    for (uint32_t entry = 0; entry < used; entry++)
-        if (slab[entry].next != NO_TEXT) slab[entry].next = moved[slab[entry].next];
-    if (texts->first != NO_TEXT) texts->first = moved[texts->first];
-    if (texts->last != NO_TEXT) texts->last = moved[texts->last];
-    if (texts->touched != NO_TEXT) texts->touched = moved[texts->touched];
-    free(moved), free(texts->slab), free(texts->arena), free(texts->index);
-    texts->slab = slab, texts->used = used, texts->size = (uint32_t)size, texts->gone = 0;
-    texts->arena = arena, texts->arena_used = texts->arena_size = arena_used;
-    texts->index = index, texts->index_size = index_size;
+    for (uint32_t entry = 0; entry < texts->used; entry++)
+        if (texts->slab[entry].slot != GONE)
+            texts_put_in_index(texts->index, index_size, texts->slab[entry].hash, entry);
     return 1;
 }
 
-/* Compacts if it pays: a third and more of the entries are gone. */
+/* Gives back what is far more than needed; without memory for that everything stays as large as it is. */
+static void texts_shrink(Texts *texts) {
+    size_t size = (size_t)texts->used + texts->used / 4 + 16;
+    size_t arena_size = texts->arena_used + texts->arena_used / 4 + 256;
+    if (texts->size > 2 * size) {
+        Text *slab = realloc(texts->slab, size * sizeof *slab);
+        if (slab) texts->slab = slab, texts->size = (uint32_t)size;
+    }
+    if (texts->arena_size > 2 * arena_size) {
+        char *arena = realloc(texts->arena, arena_size);
+        if (arena) texts->arena = arena, texts->arena_size = arena_size;
+    }
+}
+
+/* Moves everything together, over what was dropped, where it is: a copy would double the memory meanwhile. Returns 0
+ * without memory: nothing has changed then. */
+static int texts_compact(Texts *texts) {
+    uint32_t used = 0;
+    size_t arena_used = 0;
+    uint32_t *moved = malloc(((size_t)texts->used + 1) * sizeof *moved);
+    if (!moved) return 0;
+    for (uint32_t old = 0; old < texts->used; old++) {
+        Text text = texts->slab[old];
+        moved[old] = text.slot == GONE ? NO_TEXT : used;
+        if (text.slot == GONE) continue;
+        memmove(texts->arena + arena_used, texts->arena + text.offset, text.length);
+        text.offset = (uint32_t)arena_used;
+        arena_used += text.length;
+        texts->slab[used++] = text;
+    }
+    for (uint32_t entry = 0; entry < used; entry++)
+        if (texts->slab[entry].next != NO_TEXT) texts->slab[entry].next = moved[texts->slab[entry].next];
+    if (texts->first != NO_TEXT) texts->first = moved[texts->first];
+    if (texts->last != NO_TEXT) texts->last = moved[texts->last];
+    if (texts->touched != NO_TEXT) texts->touched = moved[texts->touched];
+    free(moved);
+    texts->used = used, texts->gone = 0, texts->arena_used = arena_used;
+    texts->layouts++;
+    texts_shrink(texts);
+    if (texts->index_size && !texts_make_index(texts, texts_index_size(texts->size)))
+        texts_make_index(texts, texts->index_size); /* larger than needed, but needs no memory */
+    return 1;
+}
+
+/* Compacts if it pays: more than one entry in eight is gone. */
 static void texts_tidy(Texts *texts) {
-    if (texts->gone > 32 && texts->gone > texts->used / 3) texts_compact(texts, 0);
+    if (texts->gone > 32 && texts->gone > texts->used / 8) texts_compact(texts);
 }
 
 static int texts_reserve(Texts *texts, size_t length) {
-    if (texts->used == texts->size && !texts_compact(texts, texts->used / 4 + 16)) return 0;
+    if (texts->used == texts->size || texts->arena_used + length > texts->arena_size) texts_tidy(texts);
+    if (texts->used == texts->size) {
+        size_t size = (size_t)texts->used + texts->used / 4 + 16;
+        if (size >= NO_TEXT) return 0;
+        Text *slab = realloc(texts->slab, size * sizeof *slab);
+        if (!slab) return 0;
+        texts->slab = slab;
+        if (texts_index_size(size) > texts->index_size && !texts_make_index(texts, texts_index_size(size))) return 0;
+        texts->size = (uint32_t)size;
+    }
     size_t needed = texts->arena_used + length;
-    if (needed <= texts->arena_size) return 1;
+    if (texts->arena && needed <= texts->arena_size) return 1;
     size_t size = needed + needed / 4 + 256;
     if (size > UINT32_MAX) return 0; /* offsets have 32 bits: no target needs 4 GiB of names */
     char *arena = realloc(texts->arena, size);

@@ -14,7 +14,7 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from operator import length_hint
-from typing import Final
+from typing import Final, NamedTuple
 
 from trunkline.errors import ExpositionError
 from trunkline.model import Extra, Kind
@@ -25,8 +25,7 @@ DROPPED: Final = -1
 """What `decide` returns for a series nobody wants."""
 
 
-@dataclass(frozen=True, slots=True)
-class Exposed:
+class Exposed(NamedTuple):
     """What is known of a series when it is first seen.
 
     `labels` are unescaped, in the order as scraped, without `__name__`; empty values are kept; `le` of a histogram
@@ -70,6 +69,12 @@ class Parsed:
             self.values.frombytes(bytes(8 * missing))
             if self.timestamps_ms is not None:
                 self.timestamps_ms.frombytes(bytes(8 * missing))
+
+    def cut(self, size: int) -> None:
+        """Make the columns at most so long."""
+        for column in (self.values, self.present, self.timestamps_ms):
+            if column is not None:
+                del column[size:]
 
     def put(self, slot: int, value: float, timestamp_ms: int | None) -> None:
         """Keep one sample."""
@@ -117,10 +122,11 @@ _OPENMETRICS: Final = _Syntax(space=rb"", label_value=rb'[^"\\\n]*+(?:\\.[^"\\\n
 _TEXT_REST: Final = re.compile(rb"[ \t]*+([^{ \t\n]++)[ \t]*+(?:([0-9]++)[ \t]*+)?(?:\n|\Z)")
 _OPENMETRICS_REST: Final = re.compile(rb" ([^ \n]++)(?: (?!# \{)([^ \n]++))?(?:( # \{)|\n)")
 _EXEMPLAR_REST: Final = re.compile(rb"\} ([^ \n]++)(?: ([^ \n]++))?(?:\n|\Z)")
+_CUT_SHORT: Final = "the body does not end with '# EOF', so it may be cut short"
 _ESCAPE: Final = re.compile(r'\\(["\\n])')
+_BOUND_LABEL: Final = {Kind.HISTOGRAM: "le", Kind.SUMMARY: "quantile"}
 _ODD_SPACE: Final = (0x0D, 0x09, 0x0B, 0x0C)
 _UNDERSCORE: Final = 0x5F
-_BOUND_LABEL: Final = {Kind.HISTOGRAM: "le", Kind.SUMMARY: "quantile"}
 
 
 class _Scan:
@@ -129,7 +135,7 @@ class _Scan:
     __slots__ = ("_index", "_offset", "body", "lines", "parsed", "rest")
 
     def __init__(self, body: bytes, lines: list[bytes], parsed: Parsed) -> None:
-        self.body = body
+        self.body: bytes | memoryview = body
         self.lines = lines
         self.parsed = parsed
         self.rest: Iterator[bytes] = iter(lines)
@@ -149,7 +155,7 @@ class _Scan:
 
     def skip_to(self, end: int) -> None:
         """Take the further lines of a sample that ends at `end` in the body: a quoted text may hold line ends."""
-        for _ in range(self.body.count(b"\n", self._offset, end - 1)):
+        for _ in range(bytes(self.body[self._offset : end - 1]).count(b"\n")):
             next(self.rest, None)
 
     def error(self, why: str, position: int | None = None) -> ExpositionError:
@@ -178,8 +184,11 @@ class ExpositionParser:
         self._openmetrics = False
         self._metadata = Metadata(openmetrics=False)
 
-    def parse(self, body: bytes | memoryview, *, openmetrics: bool) -> Parsed:
-        """Read one body. Raises ExpositionError naming the line; the columns handed out before are untouched then."""
+    def parse(self, body: bytes | bytearray | memoryview, *, openmetrics: bool) -> Parsed:
+        """Read one body. Raises ExpositionError naming the line; the columns handed out before are untouched then.
+
+        The body may be any contiguous buffer; nothing of it is kept when this returns.
+        """
         if openmetrics is not self._openmetrics:
             self._start_anew(openmetrics=openmetrics)
         body = bytes(body)
@@ -211,7 +220,7 @@ class ExpositionParser:
         if not lines[-1]:
             lines.pop()
         if not lines or lines.pop() != b"# EOF":
-            raise ExpositionError("the body does not end with '# EOF', so it may be cut short")
+            raise ExpositionError(_CUT_SHORT)
         return lines
 
     def _read(self, scan: _Scan) -> int:
@@ -303,7 +312,7 @@ class ExpositionParser:
             raise scan.error(str(error)) from None
         if self._openmetrics and rest[3]:
             self._check_exemplar(scan, rest.end())
-        key = scan.body[start:end]
+        key = bytes(scan.body[start:end])
         if series and start + len(series) + 1 == rest.start(1) and rest[2] is None:
             key = series  # what stands before the last space, so that the next body finds it with one look-up
         slot = self._slots.get(key)
@@ -374,20 +383,20 @@ class ExpositionParser:
 
     def _decide_series(self, scan: _Scan, raw_name: bytes, raw_labels: list[tuple[bytes, bytes]]) -> int:
         name = _name(scan, raw_name)
-        found = self._metadata.find(name)
-        bound = _BOUND_LABEL.get(found.kind)
         labels = tuple((_name(scan, key), _decoded(scan, value)) for key, value in raw_labels)
         names = {"__name__", *(key for key, _ in labels)}
         if len(names) <= len(labels):
             raise scan.error("the series has a label name twice")
         if not name or "" in names:
             raise scan.error("the series has an empty name or label name")
-        if bound in names:
-            labels = tuple((key, format_bound(value) if key == bound else value) for key, value in labels)
+        return self._decide_labels(name, labels)
+
+    def _decide_labels(self, name: str, labels: tuple[tuple[str, str], ...]) -> int:
+        family, kind, unit, help_, created = self._metadata.find(name)
+        if kind in _BOUND_LABEL:
+            labels = _with_bound(labels, _BOUND_LABEL[kind])
         self._names.add(name)
-        slot = self._decide(
-            Exposed(name, labels, found.family, found.kind, found.unit, found.help, created=found.created)
-        )
+        slot = self._decide(Exposed(name, labels, family, kind, unit, help_, created))
         self._size = max(self._size, slot + 1)
         return slot
 
@@ -410,6 +419,10 @@ class ExpositionParser:
         if len(self._slots) > 4 * samples + 1000:
             self._slots.clear()
             self._names.clear()
+
+
+def _with_bound(labels: tuple[tuple[str, str], ...], bound: str) -> tuple[tuple[str, str], ...]:
+    return tuple((key, format_bound(value) if key == bound else value) for key, value in labels)
 
 
 def _shown(line: bytes) -> str:

@@ -9,7 +9,16 @@ from __future__ import annotations
 import os
 from typing import Final
 
-__all__ = ["COMPILED", "ExpositionParser", "Template", "encode_labels", "join"]
+__all__ = [
+    "COMPILED",
+    "ExpositionParser",
+    "LabelSets",
+    "Template",
+    "encode_labels",
+    "encode_scraped",
+    "join",
+    "merge_labels",
+]
 
 _WANTED: Final = os.environ.get("TRUNKLINE_KERNEL", "")
 
@@ -36,8 +45,17 @@ COMPILED: Final = _is_built()
 """Whether the kernel is the compiled one."""
 
 if COMPILED:
-    from trunkline.wire._kernel import ExpositionParser, Template, encode_labels, join
+    from trunkline.wire._kernel import (
+        ExpositionParser,
+        LabelSets,
+        Template,
+        encode_labels,
+        encode_scraped,
+        join,
+        merge_labels,
+    )
 else:
     from trunkline.wire.exposition import ExpositionParser
+    from trunkline.wire.label_sets import LabelSets, encode_scraped, merge_labels
     from trunkline.wire.remote_write import encode_labels
     from trunkline.wire.template import Template, join

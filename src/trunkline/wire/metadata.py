@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from trunkline.model import Kind
 
@@ -38,8 +38,7 @@ _CREATED_KINDS: Final = frozenset({Kind.COUNTER, Kind.HISTOGRAM, Kind.SUMMARY})
 _ALL_ENDINGS: Final = ("_total", "_bucket", "_sum", "_count", "_gsum", "_gcount", "_info", _CREATED)
 
 
-@dataclass(slots=True)
-class Found:
+class Found(NamedTuple):
     """What is known of the family a series belongs to; `family` is its name as filters see it."""
 
     family: str
@@ -79,6 +78,7 @@ class Metadata:
         self._families: dict[str, _Described] = {}
         self.lines: dict[bytes, _Line] = {}
         self.generation = 0
+        self._last: tuple[str, Found] | None = None  # series of one name follow each other
 
     def begin(self) -> None:
         """A new body begins."""
@@ -88,6 +88,7 @@ class Metadata:
         """A body has been read: give up the lines it did not have; returns the families whose type or unit went."""
         gone = [line for line, entry in self.lines.items() if entry.seen != self.generation]
         changed = []
+        self._last = None
         for line in gone:
             entry = self.lines.pop(line)
             family = self._families[entry.family]
@@ -112,6 +113,7 @@ class Metadata:
             raise ValueError(f"expected the name of a metric after {match[1].decode()}")
         keyword, name = match[1].decode(), self._name(match[2])
         value = self._value(keyword, name, match[3][1:])
+        self._last = None
         family = self._families.setdefault(name, _Described())
         self.lines.pop(family.lines.get(keyword, b""), None)
         family.lines[keyword] = line
@@ -120,6 +122,11 @@ class Metadata:
 
     def find(self, name: str) -> Found:
         """The family a series of this name belongs to; its own, of unknown type, if nothing was said."""
+        if self._last is None or self._last[0] != name:
+            self._last = name, self._find(name)
+        return self._last[1]
+
+    def _find(self, name: str) -> Found:
         family = self._families.get(name)
         if family is not None:
             return Found(name, family.kind, family.unit, family.help)

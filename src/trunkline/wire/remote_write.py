@@ -87,6 +87,12 @@ def encode_labels(labels: Iterable[tuple[str, str]]) -> bytes:
     return b"".join(_bytes_field(1, _text_field(1, name) + _text_field(2, value)) for name, value in labels)
 
 
+def decode_labels(labels: bytes) -> Labels:
+    """What `encode_labels` made, as texts again. Raises WireError."""
+    known: dict[bytes, tuple[str, str]] = {}
+    return tuple(_decode_label(_as_bytes(value), known) for _, value in _fields(labels, {1: _BYTES}))
+
+
 def encode_series(
     labels: bytes, samples: Iterable[tuple[float, int]], exemplars: Iterable[Exemplar] = ()
 ) -> bytes:

@@ -36,12 +36,14 @@ class Template:
     be compiled anew (timestamps of another width, per-sample timestamps) takes them from the stream.
     """
 
-    __slots__ = ("_each", "_filled", "_shared")
+    __slots__ = ("_each", "_filled", "_shared", "span_ms")
 
     def __init__(self, labels: Iterable[bytes]) -> None:
         self._shared = _compile(labels, width=_USUAL_WIDTH, each=False)
         self._each: _Stream | None = None
         self._filled = self._shared
+        self.span_ms = (0, 0)
+        """The oldest and the newest timestamp of the last fragment of `fill_each`."""
 
     def __len__(self) -> int:
         """How many series."""
@@ -56,6 +58,10 @@ class Template:
     def compressed_bytes(self) -> int:
         """How many bytes the last fragment has; before the first, one with a shared timestamp."""
         return len(self._filled.data)
+
+    def labels(self) -> list[bytes]:
+        """The encoded labels of every series, in order; costs uncompressing them."""
+        return self._shared.labels()
 
     def fill(self, values: array[float], slots: Sequence[int], timestamp_ms: int) -> bytes:
         """A fragment with one sample of every series, all at `timestamp_ms`.
@@ -78,6 +84,7 @@ class Template:
         """The same with a timestamp for each sample: `timestamps_ms[slots[i]]`, milliseconds."""
         stamps = [timestamps_ms[slot] for slot in slots]
         distinct = set(stamps)
+        self.span_ms = min(distinct, default=0), max(distinct, default=0)
         width = max((len(varint.encode_signed(stamp)) for stamp in distinct), default=0)
         stream = self._each
         if stream is None or stream.width < width:

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import logging
+import sys
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from operator import not_
-from typing import Final
+from typing import Final, NamedTuple
+from weakref import WeakMethod
 
-from trunkline.model import STALE, Batch, Family, Kind, Labels, Resource, Series, Table, make_labels
-from trunkline.receivers.prometheus.target import Target, sample_labels
-from trunkline.wire.exposition import Exposed, Parsed
-from trunkline.wire.kernel import ExpositionParser
+from trunkline.errors import ExpositionError
+from trunkline.model import STALE, Batch, Extra, Family, Kind, Labels, Resource, Series, Table, make_labels
+from trunkline.receivers.prometheus.rules import SeriesRules, renamed
+from trunkline.receivers.prometheus.target import OwnLabels, Target
+from trunkline.wire.exposition import DROPPED, Exposed, Parsed
+from trunkline.wire.kernel import ExpositionParser, LabelSets, merge_labels
+from trunkline.wire.remote_write import decode_labels
+
+log = logging.getLogger(__name__)
 
 _FLIPPED: Final = bytes((1, 0, *bytes(254)))
 SYNTHETIC: Final = (
@@ -20,6 +28,98 @@ SYNTHETIC: Final = (
     "scrape_samples_post_metric_relabeling",
     "scrape_series_added",
 )
+"""What every scrape says of itself, in the first slots of the table."""
+EXTRA_SYNTHETIC: Final = ("scrape_timeout_seconds", "scrape_sample_limit", "scrape_body_size_bytes")
+"""What follows them with `extra_scrape_metrics`."""
+MOST_AHEAD_MS: Final = 10 * 60 * 1000
+"""A sample with a timestamp further in the future is dropped."""
+_DURATION: Final = SYNTHETIC.index("scrape_duration_seconds")
+_ALL_SYNTHETIC: Final = b"\1" * len(SYNTHETIC)
+
+
+class _Counts(NamedTuple):
+    """What a scrape reports: samples exposed, samples left after relabelling, new series."""
+
+    exposed: int = 0
+    kept: int = 0
+    added: int = 0
+
+
+_NOTHING: Final = _Counts()
+
+
+class ScrapedSeries(Series):
+    """A series of a target, whose labels are made when somebody asks.
+
+    `own` are its labels as remote write has them, but for those of `shared`, which the target gives to all of its
+    series: one without a value says that this series has none of that name.
+    """
+
+    __slots__ = ("own", "shared")
+
+    def __init__(self, own: bytes, shared: bytes, family: Family, resource: Resource) -> None:
+        self.own = own
+        self.shared = shared
+        self.family = family
+        self.resource = resource
+
+    @property
+    def labels(self) -> Labels:
+        return decode_labels(self.encoded)
+
+    @property
+    def encoded(self) -> bytes:
+        return merge_labels(self.shared, self.own)
+
+
+class TargetSeries:
+    """The series of one target by slot: what is kept of each is its own labels as bytes, and its family."""
+
+    def __init__(self, shared: bytes, resource: Resource) -> None:
+        self.labels = LabelSets()
+        self._shared = shared
+        self._resource = resource
+        self._kept: list[Family | Series | None] = []  # a series that was not scraped is kept as it is
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def __iter__(self) -> Iterator[Series | None]:
+        return (self[slot] for slot in range(len(self)))
+
+    def __getitem__(self, slot: int) -> Series | None:
+        kept = self._kept[slot]
+        if not isinstance(kept, Family):
+            return kept
+        own = self.labels.get(slot)
+        assert own is not None
+        return ScrapedSeries(own, self._shared, kept, self._resource)
+
+    def __setitem__(self, slot: int, series: Series | None) -> None:
+        if isinstance(self._kept[slot], Family):
+            self.labels.drop(slot)
+        self._kept[slot] = self._keep(slot, series)
+
+    def append(self, series: Series | None) -> None:
+        self._kept.append(self._keep(len(self._kept), series))
+
+    def count(self, series: Series | None) -> int:
+        return sum(one == series for one in self)
+
+    def family(self, slot: int) -> Family | None:
+        """The family of a scraped series."""
+        kept = self._kept[slot]
+        return kept if isinstance(kept, Family) else None
+
+    def families(self) -> set[Family]:
+        """Those of all scraped series."""
+        return {kept for kept in self._kept if isinstance(kept, Family)}
+
+    def _keep(self, slot: int, series: Series | None) -> Family | Series | None:
+        if not isinstance(series, ScrapedSeries):
+            return series
+        self.labels.put(slot, series.own)
+        return series.family
 
 
 class TargetColumns:
@@ -31,43 +131,125 @@ class TargetColumns:
     """
 
     def __init__(self, target: Target, resource: Resource) -> None:
-        self.table = Table(target.url, target.key)
-        self._target = target
+        self._own_labels = OwnLabels(target)
+        self._series = TargetSeries(self._own_labels.shared, resource)
+        self.table = Table(target.url, target.key, self._series)
         self._resource = resource
-        self._slots: dict[Labels, int] = {}
-        self._owned = bytearray()  # 1 at the slots in `_slots`
-        self._synthetic = [self.table.assign(self._synthetic_series(name)) for name in SYNTHETIC]
-        self._parser = ExpositionParser(self._decide, honor_timestamps=target.honor_timestamps)
+        self._job = target.job
+        self._timeout_s = target.timeout_s
+        synthetic = SYNTHETIC + (EXTRA_SYNTHETIC if target.job.extra_metrics else ())
+        self._owned = bytearray(len(synthetic))  # 1 at the slots of scraped series
+        for name in synthetic:
+            self.table.assign(self._synthetic_series(name, target))
+        self._synthetic = len(synthetic)
+        self._rules = SeriesRules(target)
+        decide = self._decide_by_rules if SeriesRules.needed(target.job) else self._decide
+        self._parser = ExpositionParser(_weakly(decide), honor_timestamps=target.honor_timestamps)
+        self._sample_limit = target.job.sample_limit or sys.maxsize
+        self._refused = (
+            0  # new series that nobody needs to know, as the scrape exceeds its limit without them
+        )
+        self._limited = False
+        self._ahead = False
+        self._counts = _NOTHING
         self._alive = bytearray()
+        self._usual: bytes | bytearray | None = None  # where samples are in a scrape that changes nothing
+        self._usual_kept = 0
         self._leaving: list[int] = []
         self._fresh: list[int] = []
-        # Series that are decided in one scrape share their equal labels and families: most of their memory.
-        self._shared: dict[tuple[str, str], tuple[str, str]] = {}
-        self._families: dict[Family, Family] = {}
+        self._families: dict[str, Family] = {}
 
-    def scraped(self, body: bytes, openmetrics: bool, timestamp_s: float) -> tuple[Batch, int]:
-        """The batch of a body that was read, and how many samples it exposed. Raises ExpositionError."""
-        self._fresh = []
+    def scraped(
+        self, body: bytes | bytearray | memoryview, openmetrics: bool, timestamp_s: float
+    ) -> tuple[Batch, int]:
+        """The batch of a body that was read, and how many samples it exposed.
+
+        Raises ExpositionError for a body that is wrong, or exceeds a limit; `failed` has to be called then.
+        """
+        if not len(body):  # as after a failure, the series are known again when they come back
+            return self._without_samples(timestamp_s, 1, 0), 0
+        self._fresh.clear()
         parsed = self._parser.parse(body, openmetrics=openmetrics)
         timestamp_ms = round(timestamp_s * 1000)
-        values, present = _widened(parsed, len(self.table))
-        kept = present.count(1) + len(parsed.extras)
-        self._mark_departed(values, present, parsed)
-        self._report(values, present, up=1, scraped=parsed.samples, kept=kept)
-        batch = Batch(
-            self.table,
-            timestamp_ms,
-            values,
-            self.table.take_changes(),
-            present,
-            _timestamps(parsed, timestamp_ms, len(values)),
-            parsed.extras,
-        )
-        self._fresh = []
-        return batch, parsed.samples
+        values, present, stamps = parsed.values, parsed.present, parsed.timestamps_ms
+        if present == self._usual and stamps is None and not parsed.extras:
+            kept = self._usual_kept
+        else:
+            stamps = self._take_unusual(parsed, timestamp_ms)
+            kept = self._usual_kept
+        fresh = len(self._fresh)
+        self._fresh.clear()
+        _report(values, present, 1, parsed.samples, kept + parsed.duplicates, fresh)
+        if self._job.extra_metrics:
+            self._report_more(values, present, len(body))
+        changes = self.table.take_changes()
+        return Batch(
+            self.table, timestamp_ms, values, changes, present, stamps, parsed.extras
+        ), parsed.samples
 
-    def failed(self, timestamp_s: float) -> Batch:
-        """The batch of a scrape that failed: everything the last one showed is stale, `up` is 0."""
+    def _take_unusual(self, parsed: Parsed, timestamp_ms: int) -> array[int] | None:
+        """A body whose series are not those of the last one; returns the column of timestamps, if there is one.
+
+        The next one like it is usual, if then nothing has to be done: every series is there, and has been before.
+        """
+        self._usual_kept = parsed.present.count(1) + len(parsed.extras)
+        self._check_limit(parsed, self._usual_kept + self._refused)
+        values, present = _widened(parsed, len(self.table))
+        if parsed.timestamps_ms is not None or parsed.extras:
+            self._tidy_timestamps(parsed, timestamp_ms)
+        shown = bytes(present)
+        self._mark_departed(values, present, parsed, timestamp_ms)
+        usual = bytes(self._alive) == shown and not self._leaving and parsed.timestamps_ms is None
+        self._usual = shown if usual else None
+        return _timestamps(parsed, timestamp_ms, len(values))
+
+    def _check_limit(self, parsed: Parsed, counted: int) -> None:
+        """Samples count after relabelling, later ones of a series seen already do not. Raises ExpositionError."""
+        if counted <= self._sample_limit:
+            self._limited = False
+            return
+        fresh = len(self._fresh) + self._refused
+        added = 0 if self._limited else min(fresh, max(0, self._sample_limit - (counted - fresh)))
+        self._counts = _Counts(parsed.samples, counted + parsed.duplicates, added)
+        self._limited = True
+        raise ExpositionError(
+            f"sample limit exceeded: {counted} samples, sample_limit is {self._sample_limit}"
+        )
+
+    def _tidy_timestamps(self, parsed: Parsed, timestamp_ms: int) -> None:
+        """Drop what lies too far in the future, and what repeats a sample of the same series and time."""
+        stamps, latest_ms = parsed.timestamps_ms or array("q"), timestamp_ms + MOST_AHEAD_MS
+        early = [slot for slot, stamp in enumerate(stamps) if stamp > latest_ms]
+        for slot in early:
+            parsed.present[slot] = stamps[slot] = 0
+        if early:
+            self._fresh = [slot for slot in self._fresh if parsed.present[slot]]
+        further: dict[tuple[int, int], Extra] = {}
+        for extra in parsed.extras:
+            if extra.slot >= len(stamps) or stamps[extra.slot] != extra.timestamp_ms:
+                further.setdefault((extra.slot, extra.timestamp_ms), extra)
+        parsed.extras = [one for one in further.values() if one.timestamp_ms <= latest_ms]
+        ahead = bool(early) or len(parsed.extras) < len(further)
+        if ahead and not self._ahead:
+            log.warning(
+                "target %s exposes samples with timestamps more than 10 minutes in the future: they are dropped; set "
+                "its clock, or honor_timestamps: false",
+                self.table.name,
+            )
+        self._ahead = ahead
+
+    def failed(self, timestamp_s: float, body_bytes: int = 0) -> Batch:
+        """The batch of a scrape that failed: everything the last one showed is stale, `up` is 0.
+
+        `body_bytes` is what is reported as the size of the body: 0 if there was none, -1 if it was too large.
+        """
+        if self._refused:
+            self._parser.forget([DROPPED])
+            self._refused = 0
+        return self._without_samples(timestamp_s, 0, body_bytes)
+
+    def _without_samples(self, timestamp_s: float, up: int, body_bytes: int) -> Batch:
+        counts, self._counts = self._counts, _NOTHING
         # What only a body that failed half-way has shown never was a series.
         self._leaving, self._fresh = self._fresh, []
         values = array("d", bytes(8 * len(self.table)))
@@ -77,55 +259,96 @@ class TargetColumns:
                 values[slot] = STALE
                 present[slot] = 1
         self._alive = bytearray(len(self.table))
-        self._report(values, present, up=0, scraped=0, kept=0)
+        self._usual = None
+        _report(values, present, up, *counts)
+        if self._job.extra_metrics:
+            self._report_more(values, present, body_bytes)
+        return Batch(self.table, round(timestamp_s * 1000), values, self.table.take_changes(), present)
+
+    def ended(self, timestamp_s: float, *, reports: bool) -> Batch:
+        """The last batch of all: every series is stale, with `reports` those the scrapes say of themselves, too."""
+        present = bytearray(self._alive)
+        present.extend(bytes(len(self.table) - len(present)))
+        present[: self._synthetic] = (b"\1" if reports else b"\0") * self._synthetic
+        self._alive = bytearray(len(self.table))
+        self._usual = None
+        values = array("d", [STALE]) * len(self.table)
         return Batch(self.table, round(timestamp_s * 1000), values, self.table.take_changes(), present)
 
     def set_duration(self, batch: Batch, duration_s: float) -> None:
-        batch.values[self._synthetic[1]] = duration_s
+        batch.values[_DURATION] = duration_s
 
     def handed_on(self) -> None:
         """Take back the slots of series whose stale marker has been handed on."""
-        self._shared.clear()
-        self._families.clear()
         if not self._leaving:
             return
         self._parser.forget(self._leaving)
         for slot in self._leaving:
-            series = self.table.series[slot]
-            assert series is not None
-            del self._slots[series.labels]
             self._owned[slot] = 0
             self.table.free(slot)
         self._leaving = []
+        if len(self._families) > 2 * len(self._series.labels) + 100:
+            self._families = {family.name: family for family in self._series.families()}
 
     def _decide(self, exposed: Exposed) -> int:
-        share = self._shared.setdefault
-        labels = tuple(
-            share(pair, pair) for pair in sample_labels(exposed.name, exposed.labels, self._target)
-        )
-        family = Family(exposed.family, exposed.kind, exposed.unit, exposed.help)
-        series = Series(labels, self._families.setdefault(family, family), self._resource)
-        slot = self._slots.get(labels)
-        if slot is None:
-            slot = self._slots[labels] = self.table.assign(series)
-            self._owned.extend(bytes(len(self.table) - len(self._owned)))
+        return self._place(self._own_labels.of(exposed.name, exposed.labels), exposed)
+
+    def _decide_by_rules(self, exposed: Exposed) -> int:
+        labels = self._rules.labels(exposed)
+        if labels is None:
+            return DROPPED
+        return self._place(self._own_labels.of_final(labels), renamed(exposed, labels["__name__"]))
+
+    def _place(self, own: bytes, exposed: Exposed) -> int:
+        family = self._family(exposed)
+        slot = self._series.labels.find(own)
+        if slot < 0:
+            if len(self._fresh) >= self._sample_limit:
+                self._refused += 1
+                return DROPPED
+            slot = self.table.assign(ScrapedSeries(own, self._own_labels.shared, family, self._resource))
+            if slot == len(self._owned):
+                self._owned.append(1)
             self._owned[slot] = 1
+            self._usual = None
             self._fresh.append(slot)
-        elif self.table.series[slot] != series:
-            self.table.replace(slot, series)
+        elif self._series.family(slot) != family:
+            self.table.replace(slot, ScrapedSeries(own, self._own_labels.shared, family, self._resource))
         return slot
 
-    def _synthetic_series(self, name: str) -> Series:
-        labels = make_labels({**self._target.labels, **self._target.external_labels, "__name__": name})
+    def _family(self, exposed: Exposed) -> Family:
+        """The family, the same object for all of its series."""
+        _, _, name, kind, unit, help_, _ = exposed
+        known = self._families.get(name)
+        if known is None or known.help != help_ or known.kind is not kind or known.unit != unit:
+            known = self._families[name] = Family(name, kind, unit, help_)
+        return known
+
+    def _synthetic_series(self, name: str, target: Target) -> Series:
+        labels = make_labels({**target.labels, **target.external_labels, "__name__": name})
         return Series(labels, Family(name, Kind.GAUGE), self._resource)
 
-    def _mark_departed(self, values: array[float], present: bytearray, parsed: Parsed) -> None:
-        """Stale markers for what the last scrape showed and this one does not; their slots leave afterwards."""
+    def _report_more(self, values: array[float], present: bytearray, body_bytes: int) -> None:
+        start = len(SYNTHETIC)
+        values[start : self._synthetic] = array("d", [self._timeout_s, self._job.sample_limit, body_bytes])
+        present[start : self._synthetic] = b"\1" * len(EXTRA_SYNTHETIC)
+
+    def _mark_departed(
+        self, values: array[float], present: bytearray, parsed: Parsed, timestamp_ms: int
+    ) -> None:
+        """Stale markers for what the last scrape showed and this one does not; their slots leave afterwards.
+
+        A series with timestamps of its own ends without a marker unless they are tracked; one that has begun to have
+        some gets its marker now, beside its sample.
+        """
         before = self._alive + bytes(len(present) - len(self._alive))
         self._alive = bytearray(present)
-        if parsed.timestamps_ms is not None:  # a series with timestamps of its own ends without a marker
+        if parsed.timestamps_ms is not None and not self._job.track_timestamps:
             self._alive = _both(self._alive, _zeros(parsed.timestamps_ms))
-        if len(self._slots) == present.count(1):
+            for slot in _only_in(_both(before, present), self._alive):
+                if parsed.timestamps_ms[slot] < timestamp_ms:
+                    parsed.extras.append(Extra(slot, STALE, timestamp_ms))
+        if len(self._series.labels) == present.count(1):
             return
         for slot in _only_in(self._owned, present):
             self._leaving.append(slot)
@@ -133,10 +356,23 @@ class TargetColumns:
                 values[slot] = STALE
                 present[slot] = 1
 
-    def _report(self, values: array[float], present: bytearray, *, up: int, scraped: int, kept: int) -> None:
-        for slot, value in zip(self._synthetic, (up, 0.0, scraped, kept, len(self._fresh)), strict=True):
-            values[slot] = value
-            present[slot] = 1
+
+def _weakly(decide: Callable[[Exposed], int]) -> Callable[[Exposed], int]:
+    """The method without a reference back to its owner, whose memory then goes with it, not with the next collection."""
+    method = WeakMethod(decide)
+
+    def asked(exposed: Exposed) -> int:
+        bound = method()
+        assert bound is not None
+        return bound(exposed)
+
+    return asked
+
+
+def _report(values: array[float], present: bytearray, up: int, scraped: int, kept: int, added: int) -> None:
+    """What a scrape says of itself, but for how long it took."""
+    values[0], values[_DURATION], values[2], values[3], values[4] = up, 0.0, scraped, kept, added
+    present[: len(SYNTHETIC)] = _ALL_SYNTHETIC
 
 
 def _widened(parsed: Parsed, length: int) -> tuple[array[float], bytearray]:

@@ -1,191 +1,182 @@
-"""When targets are scraped, and what becomes of the answers (components.md 5.6 to 5.9)."""
+"""When targets are scraped, and what happens as they come and go (components.md 5.6 to 5.9)."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import socket
-from collections import defaultdict
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from trunkline.component.schedule import Clock, SystemClock, beat_of, ticks
-from trunkline.errors import ExpositionError, FetchError
-from trunkline.model import Batch, Resource
-from trunkline.net.fetcher import repeatedly
-from trunkline.net.message import Request
-from trunkline.receivers.prometheus.columns import TargetColumns
-from trunkline.receivers.prometheus.target import Target, targets_of
+from trunkline.aws.task_metadata import ADDRESSES
+from trunkline.component.schedule import Clock, SystemClock, ticks
+from trunkline.net.settings import HttpSettings, http_client
+from trunkline.receivers.prometheus.config import PrometheusConfig, ScrapeConfig
+from trunkline.receivers.prometheus.discovery.dns import DnsDiscovery
+from trunkline.receivers.prometheus.discovery.file import FileDiscovery
+from trunkline.receivers.prometheus.discovery.groups import Discovery
+from trunkline.receivers.prometheus.discovery.http import HttpDiscovery
+from trunkline.receivers.prometheus.job import Job, jobs_of
+from trunkline.receivers.prometheus.loop import TargetLoop
+from trunkline.receivers.prometheus.pool import JobTargets
+from trunkline.receivers.prometheus.target import Target
 
 if TYPE_CHECKING:
     from trunkline.component.contract import Consumer, Context
-    from trunkline.net.client import Answer
     from trunkline.net.fetcher import Fetcher
-    from trunkline.receivers.prometheus.config import PrometheusFile
 
 log = logging.getLogger(__name__)
 
-ACCEPT: Final = (
-    "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,"
-    "application/openmetrics-text;version=0.0.1;q=0.5,"
-    "text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,"
-    "text/plain;version=0.0.4;q=0.3,*/*;q=0.2"
-)
-LAST_SCRAPE_TIMEOUT_S: Final = 3.0
+_DISCOVER_AGAIN_S: Final = 30.0
+_STATIC: Final = -1
 
 
 class PrometheusReceiver:
-    """Runs one loop per target until cancelled."""
+    """Scrapes the targets of every job until cancelled. Jobs with equal HTTP settings share a client."""
 
     def __init__(
-        self, file: PrometheusFile, context: Context, downstream: Consumer, clock: Clock | None = None
+        self, config: PrometheusConfig, context: Context, downstream: Consumer, clock: Clock | None = None
     ) -> None:
-        self._client = context.clients.client()
+        self._context = context
+        self._downstream = downstream
         self._clock = clock or SystemClock()
-        self._loops = [
-            TargetLoop(target, context, self._client, downstream, self._clock) for target in targets_of(file)
-        ]
+        self._rhythm = _Beats(self._clock, config.initial_scrape_offset, self._released)
+        self._clients: dict[HttpSettings, Fetcher] = {}
+        self._pools: list[JobTargets] = []
+        self._static: list[tuple[JobTargets, ScrapeConfig]] = []
+        self._discoveries: list[tuple[JobTargets, int, Discovery]] = []
+        owners: dict[str, Job] = {}
+        own = frozenset(filter(None, str(context.identity.attributes.get(ADDRESSES, "")).split(",")))
+        for scrape, job in zip(config.config.scrape_configs, jobs_of(config), strict=True):
+            pool = JobTargets(job, self._starter(job), self._rhythm, owners, own)
+            self._pools.append(pool)
+            self._static.append((pool, scrape))
+            for number, discovery in enumerate(_discoveries(scrape, context)):
+                self._discoveries.append((pool, number, discovery))
 
     async def run(self) -> None:
-        beats: defaultdict[tuple[float, float], list[TargetLoop]] = defaultdict(list)
-        for loop in self._loops:
-            beats[loop.target.interval_s, loop.phase_s].append(loop)
         try:
             async with asyncio.TaskGroup() as group:
-                for (interval_s, phase_s), loops in beats.items():
-                    group.create_task(self._keep_time(interval_s, phase_s, loops))
+                self._rhythm.start(group)
+                for pool, scrape in self._static:
+                    pool.update(_STATIC, [one.group() for one in scrape.static_configs])
+                for pool, number, discovery in self._discoveries:
+                    group.create_task(self._discover(pool, number, discovery))
+                await asyncio.Event().wait()
         finally:
-            for loop in self._loops:
-                loop.close()
-            await self._client.aclose()
+            self._rhythm.stop()
+            for pool in self._pools:
+                for loop in pool.loops + pool.ending:
+                    loop.close()
+            for _, _, discovery in self._discoveries:
+                await discovery.aclose()
+            for client in self._clients.values():
+                await client.aclose()
 
     async def drain(self) -> None:
-        """Scrape every target a last time."""
-        await asyncio.gather(*(loop.last_scrape() for loop in self._loops))
+        """Scrape every target a last time, and end what is ending."""
+        self._rhythm.stop()
+        for pool in self._pools:
+            for loop in pool.ending:
+                loop.end(self._clock.time())
+        await asyncio.gather(*(loop.last_scrape() for pool in self._pools for loop in pool.loops))
 
-    async def _keep_time(self, interval_s: float, phase_s: float, loops: Sequence[TargetLoop]) -> None:
-        async for timestamp_s in ticks(interval_s, phase_s, self._clock):
-            for loop in loops:
-                loop.begin(timestamp_s)
+    def _starter(self, job: Job) -> Callable[[Target], TargetLoop]:
+        if job.http not in self._clients:
+            self._clients[job.http] = http_client(job.http, self._context.clients, self._context.environment)
+        client = self._clients[job.http]
+        return lambda target: TargetLoop(target, self._context, client, self._downstream, self._clock)
+
+    async def _discover(self, pool: JobTargets, number: int, discovery: Discovery) -> None:
+        while True:
+            try:
+                async for groups in discovery.updates(self._clock):
+                    if self._rhythm.stopped:
+                        return
+                    pool.update(number, groups)
+            except Exception:
+                log.exception("a discovery failed in a way nobody foresaw; beginning it anew")
+            await self._clock.sleep(_DISCOVER_AGAIN_S)
+
+    def _released(self) -> None:
+        """A target's labels are free again: another one may have waited for them."""
+        for pool in self._pools:
+            if pool.refused:
+                pool.sync()
 
 
-class TargetLoop:
-    """One target: its moment, its series, the scrape under way.
+class _Beats:
+    """Scrapes loops together that share an interval and a phase; a task runs for each such beat."""
 
-    No task runs for it: the client calls back, and the body is read where it was received.
-    """
-
-    def __init__(
-        self, target: Target, context: Context, client: Fetcher, downstream: Consumer, clock: Clock
-    ) -> None:
-        self.target = target
-        self._client = client
+    def __init__(self, clock: Clock, offset_s: float, released: Callable[[], None]) -> None:
         self._clock = clock
-        self._metrics = context.metrics
-        self._receiver = str(context.id)
-        identity = context.identity.identity if target.local else {}
-        self._columns = TargetColumns(target, Resource(target.attributes, identity))
-        self._inlet = downstream.open(self._columns.table)
-        self._request = Request("GET", target.url, _headers(target))
-        self._begin = repeatedly(
-            client, self._request, timeout_s=target.timeout_s, max_body_bytes=target.max_body_bytes
-        )
-        # Tasks that start together and share a configuration must not all be scraped, and all send, at one moment.
-        task = context.identity.identity.get("aws_ecs_task_id") or socket.gethostname()
-        self.phase_s = beat_of(target.key, target.interval_s, task)
-        self._failing = False
-        self._closed = False
-        self._under_way = False
-        self._ended = asyncio.Event()
-        self._next_s: float | None = None
-        self._timestamp_s = 0.0
-        self._started = 0.0
+        self._offset_s = offset_s
+        self._released = released
+        self._first_s = 0.0
+        self._beats: dict[tuple[float, float], dict[TargetLoop, None]] = {}
+        self._group: asyncio.TaskGroup | None = None
+        self.stopped = False
 
-    def begin(self, timestamp_s: float) -> None:
-        """Scrape the target; if the scrape before has not ended yet, as soon as that has."""
-        if self._under_way:
-            self._next_s = timestamp_s
-            return
-        self._under_way = True
-        self._timestamp_s = timestamp_s
-        self._started = self._clock.monotonic()
-        self._begin(self)
+    def start(self, group: asyncio.TaskGroup) -> None:
+        self._group = group
+        self._first_s = self._clock.time() + self._offset_s
 
-    def answered(self, answer: Answer) -> None:
-        if not self._closed:
-            try:
-                self._take(answer)
-            except (FetchError, ExpositionError) as error:
-                self._give_up(error)
-            except Exception:
-                log.exception("scraping %s failed in a way nobody foresaw; going on", self.target.url)
-        self._end()
+    def stop(self) -> None:
+        """Scrape nothing more."""
+        self.stopped = True
+        for loops in self._beats.values():
+            loops.clear()
 
-    def failed(self, error: FetchError) -> None:
-        if not self._closed:
-            try:
-                self._give_up(error)
-            except Exception:
-                log.exception("scraping %s failed in a way nobody foresaw; going on", self.target.url)
-        self._end()
+    def add(self, loop: TargetLoop) -> None:
+        assert self._group is not None
+        beat = loop.target.interval_s, loop.phase_s
+        if beat not in self._beats:
+            self._beats[beat] = {}
+            self._group.create_task(self._keep_time(beat))
+        self._beats[beat][loop] = None
 
-    async def last_scrape(self) -> None:
-        """A scrape beside the rhythm; one that fails says nothing, as the target may have stopped first."""
-        while self._under_way:
-            self._ended.clear()
-            await self._ended.wait()
-        self._under_way = True
-        self._timestamp_s, self._started = self._clock.time(), self._clock.monotonic()
-        timeout_s = min(self.target.timeout_s, LAST_SCRAPE_TIMEOUT_S)
-        with suppress(FetchError, ExpositionError):
-            answer = await self._client.exchange(
-                self._request, timeout_s=timeout_s, max_body_bytes=self.target.max_body_bytes
-            )
-            self._take(answer)
-        self._end()
+    def remove(self, loop: TargetLoop) -> None:
+        self._beats.get((loop.target.interval_s, loop.phase_s), {}).pop(loop, None)
 
-    def close(self) -> None:
-        self._closed = True
-        self._inlet.close()
+    def finish(self, loop: TargetLoop, then: Callable[[], None]) -> Callable[[], None]:
+        """End the series at the first scrape that is missed.
 
-    def _end(self) -> None:
-        self._under_way = False
-        self._ended.set()
-        if self._next_s is not None and not self._closed:
-            timestamp_s, self._next_s = self._next_s, None
-            self.begin(timestamp_s)
+        That is said only after a second one and a bit, as in Prometheus: the target may come back.
+        """
+        assert self._group is not None
+        task = self._group.create_task(self._finish(loop, then))
+        return lambda: None if task.done() else _cancel(task)
 
-    def _take(self, answer: Answer) -> None:
-        if answer.status != 200:
-            raise FetchError(f"server returned HTTP status {answer.status} {answer.reason}")
-        openmetrics = answer.headers.get("content-type", "").startswith("application/openmetrics-text")
-        batch, samples = self._columns.scraped(answer.body, openmetrics, self._timestamp_s)
-        if self._failing:
-            log.info("target %s answers again", self.target.url)
-            self._failing = False
-        self._metrics.scraped.add(samples, self._receiver)
-        self._hand_on(batch, "success")
+    async def _keep_time(self, beat: tuple[float, float]) -> None:
+        loops = self._beats[beat]
+        if (wait_s := self._first_s - self._clock.time()) > 0:
+            await self._clock.sleep(wait_s)
+        async for timestamp_s in ticks(*beat, self._clock):
+            for loop in tuple(loops):
+                loop.begin(timestamp_s)
+            if not loops:
+                del self._beats[beat]
+                return
 
-    def _give_up(self, reason: Exception) -> None:
-        if not self._failing:
-            log.warning("target %s cannot be scraped: %s; trying on", self.target.url, reason)
-            self._failing = True
-        self._hand_on(self._columns.failed(self._timestamp_s), "failure")
-
-    def _hand_on(self, batch: Batch, outcome: str) -> None:
-        self._columns.set_duration(batch, self._clock.monotonic() - self._started)
-        self._inlet.consume(batch)
-        self._columns.handed_on()
-        self._metrics.scrapes.add(1, self._receiver, outcome)
-        self._metrics.scrape_duration.observe(self._clock.monotonic() - self._started, self._receiver)
+    async def _finish(self, loop: TargetLoop, then: Callable[[], None]) -> None:
+        interval_s, now_s = loop.target.interval_s, self._clock.time()
+        missed_s = now_s + interval_s - (now_s - loop.phase_s) % interval_s
+        if loop.scraped_s:
+            await self._clock.sleep(missed_s - now_s + 1.1 * interval_s)
+            loop.end(missed_s)
+        loop.close()
+        then()
+        self._released()
 
 
-def _headers(target: Target) -> dict[str, str]:
-    # Compressing costs both sides more than it saves when the bytes never leave the host.
-    compressed = target.compression and not target.local
-    return {
-        "Accept": ACCEPT,
-        "Accept-Encoding": "gzip" if compressed else "identity",
-        "X-Prometheus-Scrape-Timeout-Seconds": f"{target.timeout_s:g}",
-    }
+def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+
+
+def _discoveries(scrape: ScrapeConfig, context: Context) -> list[Discovery]:
+    """What finds the targets of a job, beside those that it lists itself."""
+    found: list[Discovery] = [FileDiscovery(one) for one in scrape.file_sd_configs]
+    found += [DnsDiscovery(one) for one in scrape.dns_sd_configs]
+    for section in scrape.http_sd_configs:
+        client = http_client(section.http_settings(), context.clients, context.environment)
+        found.append(HttpDiscovery(section, client))
+    return found

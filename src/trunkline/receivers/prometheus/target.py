@@ -3,114 +3,219 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from urllib.parse import urlencode
+from typing import Final
+from urllib.parse import quote, urlencode
 
 from trunkline.model import AttributeValue, Labels, make_labels
-from trunkline.receivers.prometheus.config import PrometheusFile, ScrapeConfig
+from trunkline.quantities import format_prometheus_duration, parse_prometheus_duration
+from trunkline.receivers.prometheus.discovery.groups import ADDRESS, LabelSet
+from trunkline.receivers.prometheus.job import Job
+from trunkline.receivers.prometheus.relabel import relabel
+from trunkline.wire.kernel import encode_labels, encode_scraped
+
+_META: Final = "__meta_"
+_PARAM: Final = "__param_"
+_HIDDEN: Final = "__"
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One endpoint to scrape, with everything resolved. Durations are in seconds."""
+    """One endpoint to scrape, with everything resolved. Durations are in seconds.
 
+    `labels` are those its samples carry; `local` says that it runs on this host or in this task.
+    """
+
+    job: Job
     url: str
     address: str
     labels: Mapping[str, str]
-    external_labels: Mapping[str, str]
     interval_s: float
     timeout_s: float
-    honor_labels: bool
-    honor_timestamps: bool
-    compression: bool
-    max_body_bytes: int
+    local: bool
 
     @property
     def key(self) -> str:
-        """Tells this target from every other one, the same over restarts."""
+        """Tells its series from those of every other target, the same over restarts, wherever it runs."""
         labels = ",".join(f"{name}={value}" for name, value in sorted(self.labels.items()))
-        return f"{self.url} {{{labels}}}"
+        return f"{{{labels}}}{' of this task' if self.local else ''}"
 
     @property
-    def local(self) -> bool:
-        """Whether the target runs on this host or in this task."""
-        return is_local(_host(self.address))
+    def external_labels(self) -> Mapping[str, str]:
+        return self.job.external_labels
+
+    @property
+    def honor_labels(self) -> bool:
+        return self.job.honor_labels
+
+    @property
+    def honor_timestamps(self) -> bool:
+        return self.job.honor_timestamps
 
     @property
     def attributes(self) -> Mapping[str, AttributeValue]:
         """The resource attributes OpenTelemetry gives a target (components.md 5.10)."""
-        host, _, port = self.address.rpartition(":")
+        host, port = split_address(self.address)
         attributes: dict[str, AttributeValue] = {
             "service.name": self.labels.get("job", ""),
             "service.instance.id": self.labels.get("instance", ""),
             "server.port": port,
             "url.scheme": self.url.partition(":")[0],
         }
-        return attributes if self.local else {**attributes, "server.address": host}
+        return attributes if is_local(host) else {**attributes, "server.address": host}
 
 
-DEFAULT_BODY_BYTES = 256 * 1024 * 1024
+def make_target(
+    job: Job, labels: LabelSet, group_labels: LabelSet, own_addresses: frozenset[str] = frozenset()
+) -> Target | None:
+    """The target that discovered labels lead to; None if relabelling drops it.
 
-
-def targets_of(file: PrometheusFile) -> Iterator[Target]:
-    """Every static target of every job, and one that is listed twice in a job once."""
-    for job in file.scrape_configs:
-        found: dict[str, Target] = {}
-        for group in job.static_configs:
-            for address in group.targets:
-                target = _target(file, job, address, group.labels)
-                found.setdefault(target.key, target)
-        yield from found.values()
-
-
-def _target(file: PrometheusFile, job: ScrapeConfig, address: str, group_labels: Mapping[str, str]) -> Target:
-    interval_s = job.scrape_interval if job.scrape_interval is not None else file.global_.scrape_interval
-    timeout_s = job.scrape_timeout if job.scrape_timeout is not None else file.global_.scrape_timeout
-    labels = {"job": job.job_name, "instance": address, **{k: v for k, v in group_labels.items() if v}}
-    query = urlencode([(name, value) for name, values in job.params.items() for value in values])
+    `own_addresses` are the task's, beside the loopback ones. Raises ValueError, in Prometheus' words, when there is
+    nothing to scrape behind the labels.
+    """
+    found = discovered_labels(job, labels, group_labels)
+    if not relabel(found, job.relabel):
+        return None
+    address = found.get(ADDRESS, "")
+    if not address:
+        raise ValueError("no address")
+    if "/" in address:
+        raise ValueError(
+            f'"{address}" is not a valid hostname; write host:port, and the path as metrics_path'
+        )
+    interval_s, timeout_s = _timing(found)
+    if not found.get("instance"):
+        found["instance"] = address
     return Target(
-        url=f"{job.scheme}://{address}/{job.metrics_path.removeprefix('/')}" + (f"?{query}" if query else ""),
+        job=job,
+        url=_url(job, found),
         address=address,
-        labels=labels,
-        external_labels=file.global_.external_labels,
+        labels={name: value for name, value in sorted(found.items()) if not name.startswith(_HIDDEN)},
         interval_s=interval_s,
-        timeout_s=min(timeout_s, interval_s),
-        honor_labels=job.honor_labels,
-        honor_timestamps=job.honor_timestamps,
-        compression=job.enable_compression,
-        max_body_bytes=job.body_size_limit or DEFAULT_BODY_BYTES,
+        timeout_s=timeout_s,
+        local=is_local(split_address(address)[0], own_addresses),
     )
 
 
-def sample_labels(name: str, scraped: Labels, target: Target) -> Labels:
-    """The labels of a sample: scraped ones and the target's, the loser of a conflict renamed `exported_…`."""
+def discovered_labels(job: Job, labels: LabelSet, group_labels: LabelSet) -> dict[str, str]:
+    """What relabelling begins with: the target's own labels, its group's, and what the job says."""
+    found = {name: value for name, value in {**group_labels, **labels}.items() if value}
+    defaults = {
+        "job": job.name,
+        "__scrape_interval__": format_prometheus_duration(job.interval_s),
+        "__scrape_timeout__": format_prometheus_duration(job.timeout_s),
+        "__metrics_path__": job.metrics_path,
+        "__scheme__": job.scheme,
+        **{f"{_PARAM}{name}": values[0] for name, values in job.params.items() if values},
+    }
+    for name, value in defaults.items():
+        if value:
+            found.setdefault(name, value)
+    return found
+
+
+def _timing(labels: Mapping[str, str]) -> tuple[float, float]:
+    """Interval and time-out in seconds, as relabelling left them."""
+    texts = [labels.get(f"__scrape_{name}__", "") for name in ("interval", "timeout")]
+    seconds = []
+    for name, text in zip(("interval", "timeout"), texts, strict=True):
+        try:
+            seconds.append(parse_prometheus_duration(text))
+        except ValueError as error:
+            raise ValueError(f"error parsing scrape {name}: {error}") from None
+        if seconds[-1] == 0:
+            raise ValueError(f"scrape {name} cannot be 0")
+    if seconds[1] > seconds[0]:
+        raise ValueError(
+            f'scrape timeout cannot be greater than scrape interval ("{texts[1]}" > "{texts[0]}")'
+        )
+    return seconds[0], seconds[1]
+
+
+def _url(job: Job, labels: Mapping[str, str]) -> str:
+    """The URL as Go writes it: its query sorted by name, the first value of each taken from `__param_…`."""
+    params = {name: list(values) for name, values in job.params.items()}
+    for label, value in labels.items():
+        if label.startswith(_PARAM):
+            params[label.removeprefix(_PARAM)] = [value, *params.get(label.removeprefix(_PARAM), [])[1:]]
+    query = urlencode([(name, value) for name in sorted(params) for value in params[name]])
+    path = quote(labels.get("__metrics_path__", ""), safe="$&+,/:;=@~")
+    slash = "/" if path and not path.startswith("/") else ""
+    return f"{labels.get('__scheme__', '')}://{labels[ADDRESS]}{slash}{path}" + (f"?{query}" if query else "")
+
+
+def merged_labels(name: str, scraped: Labels, target: Target) -> dict[str, str]:
+    """The labels of a sample before relabelling: scraped ones and the target's.
+
+    The loser of a conflict is renamed `exported_…`, the shortest names first, as often as it takes. An empty label is
+    none, but with `honor_labels` it keeps the target's away.
+    """
     labels = dict(scraped)
+    conflicts = []
     for label, value in target.labels.items():
-        if label not in labels:
+        if target.honor_labels:
+            labels.setdefault(label, value)
+        else:
+            if labels.get(label):
+                conflicts.append((label, labels[label]))
             labels[label] = value
-        elif not target.honor_labels:
-            exported = labels.pop(label)
-            if exported:
-                renamed = f"exported_{label}"
-                while renamed in labels or renamed in target.labels:
-                    renamed = f"exported_{renamed}"
-                labels[renamed] = exported
-            labels[label] = value
-    labels.update(target.external_labels)
+    for label, value in sorted(conflicts, key=lambda one: len(one[0])):
+        exported = f"exported_{label}"
+        while labels.get(exported):
+            exported = f"exported_{exported}"
+        labels[exported] = value
     labels["__name__"] = name
-    return make_labels(labels)
+    return labels
 
 
-def is_local(host: str) -> bool:
-    """Whether `host` means this machine: a loopback name or address, or the unspecified address."""
+def sample_labels(name: str, scraped: Labels, target: Target) -> Labels:
+    """The labels of a sample of a job without rules: as merged, and external labels over them."""
+    return make_labels({**merged_labels(name, scraped, target), **target.external_labels, "__name__": name})
+
+
+class OwnLabels:
+    """What sets the series of a target apart, as bytes; `shared` are the labels it gives to all of them.
+
+    Both are encoded as remote write has them. Merged they say what `sample_labels` says, and no two texts of one
+    series differ in what is its own: a label with the target's value is not, and of one that the target gives and
+    the series must not have, an empty value is.
+    """
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._shared = dict(make_labels({**target.labels, **target.external_labels}))
+        self._reserved = frozenset((*target.labels, *target.external_labels))
+        self.shared = encode_labels(tuple(self._shared.items()))
+
+    def of(self, name: str, scraped: Labels) -> bytes:
+        """The own labels of a sample, its name among them."""
+        own = encode_scraped(name, scraped, self._reserved)
+        return own if own is not None else self._of_odd(name, scraped)
+
+    def of_final(self, labels: Mapping[str, str]) -> bytes:
+        """The same of labels that are final but for external ones."""
+        final = {**labels, **self._target.external_labels}
+        own = {label: value for label, value in final.items() if value and self._shared.get(label) != value}
+        missing = {label: "" for label in self._shared if not final.get(label)}
+        return encode_labels(sorted({**own, **missing}.items()))
+
+    def _of_odd(self, name: str, scraped: Labels) -> bytes:
+        return self.of_final(merged_labels(name, scraped, self._target))
+
+
+def is_local(host: str, own_addresses: frozenset[str] = frozenset()) -> bool:
+    """Whether `host` means this machine or task: a loopback name or address, the unspecified one, one of its own."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
         return host.lower() == "localhost"
-    return address.is_loopback or address.is_unspecified
+    return address.is_loopback or address.is_unspecified or str(address) in own_addresses
 
 
-def _host(address: str) -> str:
-    host, separator, _ = address.rpartition(":")
-    return (host if separator and not address.endswith("]") else address).strip("[]")
+def split_address(address: str) -> tuple[str, str]:
+    """Host without brackets, and port, empty if there is none."""
+    host, separator, port = address.rpartition(":")
+    if not separator or address.endswith("]"):
+        host, port = address, ""
+    return host.strip("[]"), port

@@ -1,0 +1,1 @@
+"""Where targets come from, each way in a file of its own."""

@@ -1,0 +1,141 @@
+"""A job with everything resolved: its own settings, else the global ones, else the defaults; rules compiled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from trunkline.net.settings import HttpSettings
+from trunkline.receivers.prometheus.config import GlobalConfig, PrometheusConfig, ScrapeConfig
+from trunkline.receivers.prometheus.relabel import Rule, Scheme, rules_of
+
+DEFAULT_BODY_BYTES: Final = 256 * 1024 * 1024
+DEFAULT_PROTOCOLS: Final = (
+    "OpenMetricsText1.0.0",
+    "OpenMetricsText0.0.1",
+    "PrometheusText1.0.0",
+    "PrometheusText0.0.4",
+)
+_MEDIA: Final = {
+    "OpenMetricsText1.0.0": "application/openmetrics-text;version=1.0.0",
+    "OpenMetricsText0.0.1": "application/openmetrics-text;version=0.0.1",
+    "PrometheusText1.0.0": "text/plain;version=1.0.0",
+    "PrometheusText0.0.4": "text/plain;version=0.0.4",
+}
+_ESCAPING: Final = frozenset(("OpenMetricsText1.0.0", "PrometheusText1.0.0"))
+_BEST: Final = 6
+
+
+class LabelLimits(NamedTuple):
+    """What a series may have after relabelling: so many labels, names and values of so many bytes; 0 is no limit."""
+
+    labels: int = 0
+    name_bytes: int = 0
+    value_bytes: int = 0
+
+
+_NO_LIMITS: Final = LabelLimits()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """How targets are found and scraped. Durations in seconds, sizes in bytes, 0 for no limit."""
+
+    name: str
+    interval_s: float = 60.0
+    timeout_s: float = 10.0
+    scheme: str = "http"
+    metrics_path: str = "/metrics"
+    params: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    accept: str = ""
+    fallback: str = ""
+    compression: bool = True
+    http: HttpSettings = field(default_factory=HttpSettings)
+    honor_labels: bool = False
+    honor_timestamps: bool = True
+    track_timestamps: bool = False
+    relabel: tuple[Rule, ...] = ()
+    metric_relabel: tuple[Rule, ...] = ()
+    validation: Scheme = "utf8"
+    external_labels: Mapping[str, str] = field(default_factory=dict)
+    body_limit: int = 0
+    sample_limit: int = 0
+    target_limit: int = 0
+    label_limits: LabelLimits = _NO_LIMITS
+    extra_metrics: bool = False
+    failure_log: str = ""
+
+    @property
+    def max_body_bytes(self) -> int:
+        """The largest body that is taken; one that reaches `body_size_limit` is too large."""
+        return self.body_limit - 1 if self.body_limit else DEFAULT_BODY_BYTES
+
+
+def jobs_of(config: PrometheusConfig) -> Iterator[Job]:
+    """Every job of a configuration that has been checked."""
+    for scrape in config.config.scrape_configs:
+        yield _job(config.config.global_, scrape, extra_metrics=config.report_extra_scrape_metrics)
+
+
+def _job(global_: GlobalConfig, scrape: ScrapeConfig, *, extra_metrics: bool) -> Job:
+    interval_s, scheme = scrape.interval_s(global_), scrape.validation(global_)
+    timeout_s = scrape.scrape_timeout or min(global_.scrape_timeout, interval_s)
+    chosen = (scrape.extra_scrape_metrics, global_.extra_scrape_metrics, extra_metrics)
+    protocols = scrape.scrape_protocols or global_.scrape_protocols or DEFAULT_PROTOCOLS
+    return Job(
+        name=scrape.job_name,
+        interval_s=interval_s,
+        timeout_s=timeout_s,
+        scheme=scrape.scheme,
+        metrics_path=scrape.metrics_path,
+        params=scrape.params,
+        accept=accept_header(protocols, scrape.escaping(global_)),
+        fallback=scrape.fallback_scrape_protocol,
+        compression=scrape.enable_compression,
+        http=scrape.http_settings(),
+        honor_labels=scrape.honor_labels,
+        honor_timestamps=scrape.honor_timestamps,
+        track_timestamps=scrape.track_timestamps_staleness,
+        relabel=rules_of(scrape.relabel_configs, scheme),
+        metric_relabel=rules_of(scrape.metric_relabel_configs, scheme),
+        validation=scheme,
+        external_labels=global_.external_labels,
+        body_limit=scrape.body_size_limit or global_.body_size_limit,
+        sample_limit=scrape.sample_limit or global_.sample_limit,
+        target_limit=scrape.target_limit or global_.target_limit,
+        label_limits=LabelLimits(
+            scrape.label_limit or global_.label_limit,
+            scrape.label_name_length_limit or global_.label_name_length_limit,
+            scrape.label_value_length_limit or global_.label_value_length_limit,
+        ),
+        extra_metrics=next((one for one in chosen if one is not None), False),
+        failure_log=scrape.scrape_failure_log_file or global_.scrape_failure_log_file,
+    )
+
+
+def accept_header(protocols: Sequence[str], escaping: str) -> str:
+    """`protocols` as an `Accept` header, in descending order; anything else comes last."""
+    parts = []
+    for weight, protocol in zip(range(_BEST, 0, -1), protocols, strict=False):
+        escaped = f";escaping={escaping}" if protocol in _ESCAPING else ""
+        parts.append(f"{_MEDIA[protocol]}{escaped};q=0.{weight}")
+    return ",".join([*parts, f"*/*;q=0.{_BEST - len(protocols)}"])
+
+
+def is_openmetrics(content_type: str, fallback: str) -> bool:
+    """Whether a body of this `Content-Type` is read as OpenMetrics, else as Prometheus' text.
+
+    Raises ValueError when neither the header nor the fallback protocol names a format that can be read.
+    """
+    media = content_type.partition(";")[0].strip().lower()
+    if media == "application/openmetrics-text":
+        return True
+    if media == "text/plain":
+        return False
+    if media == "application/vnd.google.protobuf":
+        raise ValueError("received protobuf, which was not asked for and cannot be read; check the target")
+    if not fallback:
+        got = f"unsupported Content-Type {content_type!r}" if content_type else "blank Content-Type"
+        raise ValueError(f"received {got} and no fallback_scrape_protocol specified for target")
+    return fallback.startswith("OpenMetrics")

@@ -1,0 +1,545 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import struct
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from trunkline.model import is_stale
+from trunkline.net.client import ClientFactory
+from trunkline.net.message import Response
+from trunkline.net.server import serve
+from trunkline.net.settings import http_client
+from trunkline.receivers.prometheus.config import PrometheusConfig, PrometheusFile, ScrapeConfig
+from trunkline.receivers.prometheus.discovery.dns import DnsDiscovery, DnsSdConfig
+from trunkline.receivers.prometheus.discovery.file import FileDiscovery, FileSdConfig
+from trunkline.receivers.prometheus.discovery.groups import Discovery, TargetGroup
+from trunkline.receivers.prometheus.discovery.http import HttpDiscovery, HttpSdConfig
+from trunkline.receivers.prometheus.discovery.resolver import Resolver, ResolverSettings
+from trunkline.receivers.prometheus.discovery.static import StaticConfig
+from trunkline.receivers.prometheus.http_config import BasicAuthConfig
+from trunkline.receivers.prometheus.receiver import PrometheusReceiver
+from trunkline.receivers.prometheus.relabel import RelabelConfig
+from trunkline.testing import Recorder, SeenBatch, VirtualClock, context_for
+
+
+def shown(groups: Sequence[TargetGroup]) -> list[dict[str, str]]:
+    """Every target with its own labels and its group's."""
+    return [{**group.labels, **one} for group in groups for one in group.targets]
+
+
+class Updates:
+    """What a discovery yields, one after the other, in no time."""
+
+    def __init__(self, discovery: Discovery) -> None:
+        self._updates = discovery.updates(VirtualClock())
+
+    async def next(self) -> list[dict[str, str]]:
+        return shown(await anext(self._updates))
+
+
+# Files
+
+
+async def test_files_in_json_and_yaml_are_read_and_read_again_when_they_change(tmp_path: Path) -> None:
+    one, two = tmp_path / "one.json", tmp_path / "two.yaml"
+    one.write_text(json.dumps([{"targets": ["a:1", "b:2"], "labels": {"zone": "x"}}]))
+    two.write_text("- targets: [c:3]\n  labels: {version: 1.10, on: yes}\n- targets: ['d:4']\n")
+    updates = Updates(FileDiscovery(FileSdConfig(files=[str(one), str(tmp_path / "t*.yaml")])))
+    assert await updates.next() == [
+        {"__address__": "a:1", "zone": "x", "__meta_filepath": str(one)},
+        {"__address__": "b:2", "zone": "x", "__meta_filepath": str(one)},
+        {"__address__": "c:3", "version": "1.10", "on": "yes", "__meta_filepath": str(two)},
+        {"__address__": "d:4", "__meta_filepath": str(two)},
+    ]
+    one.unlink()
+    (tmp_path / "three.yaml").write_text("[]")
+    two.write_text("- targets: [e:5]\n")
+    assert await updates.next() == [{"__address__": "e:5", "__meta_filepath": str(two)}]
+
+
+async def test_files_that_do_not_change_are_read_at_the_interval() -> None:
+    clock = VirtualClock()
+    updates = FileDiscovery(FileSdConfig(files=["/nonexistent/*.json"])).updates(clock)
+    await anext(updates)
+    start_s = clock.now_s
+    assert await anext(updates) == []
+    assert clock.now_s - start_s == 300
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("[{", "Expecting property name"),
+        ('[{"targets": ["a:1"], "label": {}}]', "unknown key 'label'"),
+        ('[{"targets": [1]}]', "must be a list of texts"),
+        ('[{"targets": ["a:1"], "labels": {"a": 1}}]', "must be texts by name"),
+        ("[null]", "nil target group item found"),
+        ('{"targets": []}', "a list of target groups is expected"),
+    ],
+)
+async def test_a_file_that_is_wrong_keeps_its_targets_and_is_named_once(
+    tmp_path: Path, text: str, why: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "a.json"
+    file.write_text('[{"targets": ["a:1"]}]')
+    updates = Updates(FileDiscovery(FileSdConfig(files=[str(file)])))
+    before = await updates.next()
+    file.write_text(text)
+    assert await updates.next() == await updates.next() == before
+    [said] = [record.message for record in caplog.records]
+    assert str(file) in said
+    assert why in said
+    file.write_text("[]")
+    assert await updates.next() == []
+
+
+# HTTP
+
+
+@asynccontextmanager
+async def listing(answer: Callable[[web.Request], web.Response]) -> AsyncIterator[str]:
+    async def handle(request: web.Request) -> web.Response:
+        return answer(request)
+
+    application = web.Application()
+    application.router.add_get("/targets", handle)
+    runner = web.AppRunner(application)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}/targets"
+    finally:
+        await runner.cleanup()
+
+
+def over_http(url: str, **settings: Any) -> HttpDiscovery:
+    config = HttpSdConfig(url=url, **settings)
+    assert list(config.check()) == []
+    return HttpDiscovery(config, http_client(config.http_settings(), ClientFactory(), {}))
+
+
+async def test_targets_over_http_stay_while_the_server_fails(caplog: pytest.LogCaptureFixture) -> None:
+    asked: list[Mapping[str, str]] = []
+    groups = json.dumps([{"targets": ["a:1"], "labels": {"zone": "x"}}])
+    answers = [
+        web.Response(text=groups, content_type="application/json"),
+        web.Response(status=500),
+        web.Response(text=groups, content_type="text/plain"),
+        web.Response(text="[", content_type="application/json"),
+        web.Response(text="[]", content_type="application/json"),
+    ]
+
+    def answer(request: web.Request) -> web.Response:
+        asked.append(dict(request.headers))
+        return answers[len(asked) - 1]
+
+    async with listing(answer) as url:
+        discovery = over_http(url, basic_auth=BasicAuthConfig(username="u", password="p"))
+        updates = Updates(discovery)
+        assert await updates.next() == [{"__address__": "a:1", "zone": "x", "__meta_url": url}]
+        assert await updates.next() == []
+        await discovery.aclose()
+    assert len(asked) == 5
+    assert asked[0]["X-Prometheus-Refresh-Interval-Seconds"] == "60"
+    assert asked[0]["Authorization"] == "Basic dTpw"
+    said = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert [url in one for one in said] == [True] * 3
+    assert "500" in said[0]
+    assert "unsupported content type" in said[1]
+
+
+# DNS
+
+
+QUESTIONS = {1: "A", 2: "NS", 15: "MX", 28: "AAAA", 33: "SRV"}
+Zone = Mapping[tuple[str, str], Sequence[bytes]]
+
+
+def encoded(name: str) -> bytes:
+    return b"".join(bytes([len(part)]) + part.encode() for part in name.rstrip(".").split(".")) + b"\0"
+
+
+class Server(asyncio.DatagramProtocol):
+    """Answers by UDP and TCP on one port; a name it does not know does not exist, `fail.` is an error."""
+
+    def __init__(self, zone: Zone, most_bytes: int = 4096) -> None:
+        self.zone = zone
+        self.most_bytes = most_bytes
+        self.asked: list[tuple[str, str, str]] = []
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+
+    def datagram_received(self, data: bytes, addr: Any) -> None:
+        self.transport.sendto(b"\0\0 no answer to anything", addr)
+        whole = self.answer(data, "udp")
+        if len(whole) > self.most_bytes:
+            whole = whole[:2] + struct.pack(">H", 0x8380) + whole[4:40]
+        self.transport.sendto(whole, addr)
+
+    async def tcp(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(EOFError):
+            [size] = struct.unpack(">H", await reader.readexactly(2))
+            whole = self.answer(await reader.readexactly(size), "tcp")
+            writer.write(struct.pack(">H", len(whole)) + whole)
+        writer.close()
+
+    def answer(self, query: bytes, way: str) -> bytes:
+        position, parts = 12, []
+        while size := query[position]:
+            parts.append(query[position + 1 : position + 1 + size].decode())
+            position += size + 1
+        [number] = struct.unpack_from(">H", query, position + 1)
+        name, kind = ".".join(parts) + ".", QUESTIONS[number]
+        self.asked.append((name, kind, way))
+        records = self.zone.get((name, kind), ())
+        known = any(one == name for one, _ in self.zone)
+        code = 2 if name.startswith("fail") else 0 if known else 3
+        header = query[:2] + struct.pack(">HHHHH", 0x8180 | code, 1, len(records), 0, 0)
+        return header + query[12 : position + 5] + b"".join(records)
+
+
+def record(kind: str, data: bytes, name: bytes = b"\xc0\x0c") -> bytes:
+    number = {name: number for number, name in QUESTIONS.items()}.get(kind, 5)
+    return name + struct.pack(">HHIH", number, 1, 60, len(data)) + data
+
+
+def address(text: str) -> bytes:
+    found = ip_address(text)
+    return record("A" if found.version == 4 else "AAAA", found.packed)
+
+
+@asynccontextmanager
+async def name_server(folder: Path, server: Server, *lines: str) -> AsyncIterator[Resolver]:
+    loop = asyncio.get_running_loop()
+    tcp = await asyncio.start_server(server.tcp, "127.0.0.1", 0)
+    port = tcp.sockets[0].getsockname()[1]
+    transport, _ = await loop.create_datagram_endpoint(lambda: server, local_addr=("127.0.0.1", port))
+    file = folder / "resolv.conf"
+    file.write_text("\n".join(["nameserver 127.0.0.1", *lines]))
+    try:
+        yield Resolver(file, port, timeout_s=1.0)
+    finally:
+        transport.close()
+        tcp.close()
+        await tcp.wait_closed()
+
+
+def srv(host: str, port: int) -> bytes:
+    return record("SRV", struct.pack(">HHH", 10, 60, port) + encoded(host))
+
+
+ZONE: Zone = {
+    ("_web._tcp.example.com.", "SRV"): [srv("one.example.com", 8080), srv("two.example.com", 9090)],
+    ("example.com.", "A"): [
+        record("CNAME", encoded("other.example.com")),
+        address("10.0.0.1"),
+        address("10.0.0.2"),
+    ],
+    ("example.com.", "AAAA"): [address("fd00::1")],
+    ("example.com.", "MX"): [record("MX", struct.pack(">H", 5) + b"\x04mail\xc0\x0c")],
+    ("example.com.", "NS"): [record("NS", b"\x02ns\xc0\x0c")],
+    ("short.corp.example.", "A"): [address("10.0.0.9")],
+}
+
+
+async def test_every_kind_of_record_becomes_targets(tmp_path: Path) -> None:
+    async def check(kind: str, name: str, *expected: Mapping[str, str]) -> None:
+        config = DnsSdConfig(names=[name], type=kind, port=0 if kind.upper() == "SRV" else 9100)
+        assert list(config.check()) == []
+        found = await Updates(DnsDiscovery(config, resolver)).next()
+        assert found == [{"__meta_dns_name": name, **one} for one in expected]
+
+    async with name_server(tmp_path, Server(ZONE)) as resolver:
+        await check("A", "example.com", {"__address__": "10.0.0.1:9100"}, {"__address__": "10.0.0.2:9100"})
+        await check("aaaa", "example.com", {"__address__": "[fd00::1]:9100"})
+        await check(
+            "MX",
+            "example.com",
+            {"__address__": "mail.example.com:9100", "__meta_dns_mx_record_target": "mail.example.com."},
+        )
+        await check(
+            "NS",
+            "example.com",
+            {"__address__": "ns.example.com:9100", "__meta_dns_ns_record_target": "ns.example.com."},
+        )
+        await check(
+            "SRV",
+            "_web._tcp.example.com",
+            *[
+                {
+                    "__address__": f"{host}.example.com:{port}",
+                    "__meta_dns_srv_record_target": f"{host}.example.com.",
+                    "__meta_dns_srv_record_port": str(port),
+                }
+                for host, port in (("one", 8080), ("two", 9090))
+            ],
+        )
+        await check("A", "nothing.example.com")
+        await check("NS", "short.corp.example")
+
+
+async def test_a_large_answer_comes_over_tcp(tmp_path: Path) -> None:
+    zone = {("big.example.", "A"): [address(f"10.1.{n // 250}.{n % 250}") for n in range(500)]}
+    server = Server(zone)
+    async with name_server(tmp_path, server) as resolver:
+        assert len(await resolver.lookup("big.example.", "A")) == 500
+    assert [way for _, _, way in server.asked] == ["udp", "tcp"]
+
+
+async def test_the_search_list_is_tried_as_resolv_conf_says(tmp_path: Path) -> None:
+    server = Server(ZONE)
+    async with name_server(tmp_path, server, "search lan corp.example", "options ndots:1") as resolver:
+        [found] = await resolver.lookup("short", "A")
+        assert found.target == "10.0.0.9"
+        assert [name for name, _, _ in server.asked] == ["short.lan.", "short.corp.example."]
+        await resolver.lookup("example.com", "A")
+        assert server.asked[-1][0] == "example.com."
+    assert ResolverSettings(search=["a.b"], dots=5).candidates("x.y") == ["x.y.a.b.", "x.y."]
+
+
+async def test_a_name_that_no_server_can_resolve_keeps_its_targets(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    zone = {("fails.example.", "A"): [address("10.0.0.1")], **ZONE}
+    server = Server({})
+    async with name_server(tmp_path, server) as resolver:
+        config = DnsSdConfig(names=["example.com.", "fails.example."], type="A", port=1)
+        updates = Updates(DnsDiscovery(config, resolver))
+        assert await updates.next() == []
+        server.zone = zone
+        assert [one["__address__"] for one in await updates.next()] == ["10.0.0.1:1", "10.0.0.2:1"]
+    assert [one["__address__"] for one in await updates.next()] == ["10.0.0.1:1", "10.0.0.2:1"]
+    said = [entry.message for entry in caplog.records]
+    assert "fails.example." in said[0]
+    assert "SERVFAIL" in said[0]
+
+
+async def test_answers_of_nonsense_are_errors(tmp_path: Path) -> None:
+    class Nonsense(Server):
+        def answer(self, query: bytes, way: str) -> bytes:
+            whole = super().answer(query, way)
+            return (
+                query[:2]
+                + struct.pack(">H", 0x8180)
+                + whole[4:12]
+                + os.urandom(int(self.asked[-1][0][0]) * 9)
+            )
+
+    zone = {(f"{n}x.", "A"): [address("10.0.0.1")] for n in range(10)}
+    async with name_server(tmp_path, Nonsense(zone)) as resolver:
+        for number in range(10):
+            with suppress(Exception) if number else pytest.raises(Exception, match="cut short"):
+                await resolver.lookup(f"{number}x.", "A")
+
+
+def test_what_is_wrong_with_a_section_is_said_in_prometheus_words() -> None:
+    def check(config: Any, *expected: str) -> None:
+        assert [message for _, message in config.check()] == list(expected)
+
+    check(FileSdConfig(), "file service discovery config must contain at least one path name")
+    check(FileSdConfig(files=["a*/b.json"]), 'path name "a*/b.json" is not valid for file discovery')
+    check(FileSdConfig(files=["a.txt"]), 'path name "a.txt" is not valid for file discovery')
+    check(HttpSdConfig(), "URL is missing")
+    check(HttpSdConfig(url="ftp://a"), "URL scheme must be 'http' or 'https'")
+    check(HttpSdConfig(url="http:///x"), "host is missing in URL")
+    check(DnsSdConfig(), "DNS-SD config must contain at least one SRV record name")
+    check(
+        DnsSdConfig(names=["a"], type="A"),
+        "a port is required in DNS-SD configs for all record types except SRV",
+    )
+    [wrong] = [message for _, message in DnsSdConfig(names=["a"], type="TXT").check()]
+    assert wrong.startswith("invalid DNS-SD records type TXT")
+
+
+# Targets that come and go
+
+
+class Changing:
+    """A receiver that finds its targets in a file, ten times a second."""
+
+    def __init__(self, folder: Path, address: str, **settings: Any) -> None:
+        self._file = folder / "targets.json"
+        self._address = address
+        self.seen = Recorder()
+        self._job = ScrapeConfig(
+            job_name="app",
+            scrape_interval=0.1,
+            scrape_timeout=0.1,
+            file_sd_configs=[FileSdConfig(files=[str(self._file)], refresh_interval=0.02)],
+            **settings,
+        )
+
+    def have(self, *groups: Mapping[str, str], address: str = "") -> None:
+        targets = [address or self._address]
+        new = self._file.with_suffix(".new")
+        new.write_text(json.dumps([{"targets": targets, "labels": dict(labels)} for labels in groups]))
+        new.rename(self._file)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[PrometheusReceiver]:
+        config = PrometheusConfig(config=PrometheusFile(scrape_configs=[self._job]))
+        receiver = PrometheusReceiver(config, context_for("prometheus"), self.seen)
+        task = asyncio.create_task(receiver.run())
+        try:
+            yield receiver
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+
+    def of(self, **labels: str) -> list[SeenBatch]:
+        """The batches of the target with these labels."""
+        found = []
+        for batch in self.seen.batches:
+            have = dict(batch.samples[0].series.labels)
+            if all(have.get(name) == value for name, value in labels.items()):
+                found.append(batch)
+        return found
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        async with asyncio.timeout(5):
+            while not condition():
+                await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def target() -> AsyncIterator[str]:
+    page = Response(200, "OK", {"content-type": "text/plain"}, b"a 1\n")
+    async with serve("127.0.0.1", 0, {"/metrics": lambda: page}) as server:
+        host, port = server.address
+        yield f"{host}:{port}"
+
+
+def ends(batch: SeenBatch) -> bool:
+    return all(is_stale(sample.value) for sample in batch.samples)
+
+
+async def test_a_target_that_vanishes_ends_all_its_series_and_frees_its_table(tmp_path: Path) -> None:
+    async with target() as address:
+        world = Changing(tmp_path, address)
+        world.have({"n": "1"}, {"n": "2"})
+        async with world.running():
+            await world.until(lambda: len(world.of(n="1")) > 1 and len(world.of(n="2")) > 1)
+            world.have({"n": "1"})
+            await world.until(lambda: world.seen.closed)
+            count = len(world.of(n="1"))
+            await world.until(lambda: len(world.of(n="1")) > count + 1)
+    *before, last = world.of(n="2")
+    assert ends(last)
+    assert last.names() == [*before[-1].names()]
+    assert {"up", "a", "scrape_series_added"} <= set(last.names())
+    gap_ms = last.samples[0].timestamp_ms - before[-1].samples[0].timestamp_ms
+    assert 90 <= gap_ms <= 110
+    assert not any(ends(batch) for batch in world.of(n="1"))
+
+
+async def test_a_target_that_comes_back_in_time_goes_on(tmp_path: Path) -> None:
+    async with target() as address:
+        world = Changing(tmp_path, address)
+        world.have({"n": "1"})
+        async with world.running():
+            await world.until(lambda: len(world.of(n="1")) > 1)
+            world.have()
+            await asyncio.sleep(0.12)
+            world.have({"n": "1"})
+            count = len(world.of(n="1"))
+            await world.until(lambda: len(world.of(n="1")) > count + 4)
+            assert world.seen.closed == 0
+    assert len(world.seen.opened) == 1
+    assert not any(ends(batch) for batch in world.of(n="1"))
+
+
+async def test_a_target_that_moves_keeps_its_series(tmp_path: Path) -> None:
+    rule = RelabelConfig(target_label="instance", replacement="same")
+    async with target() as address, target() as other:
+        world = Changing(tmp_path, address, relabel_configs=[rule])
+        world.have({"n": "1"})
+        async with world.running():
+            await world.until(lambda: len(world.of(n="1")) > 1)
+            world.have({"n": "1"}, address=other)
+            count = len(world.of(n="1"))
+            await world.until(lambda: len(world.of(n="1")) > count + 4)
+    assert len(world.seen.opened) == 1
+    assert all(batch.value("up") == 1 for batch in world.of(n="1"))
+
+
+async def test_other_labels_are_another_target(tmp_path: Path) -> None:
+    async with target() as address:
+        world = Changing(tmp_path, address)
+        world.have({"n": "1"})
+        async with world.running():
+            await world.until(lambda: len(world.of(n="1")) > 1)
+            world.have({"n": "2"})
+            await world.until(lambda: world.seen.closed == 1 and len(world.of(n="2")) > 1)
+    assert ends(world.of(n="1")[-1])
+
+
+async def test_a_second_target_with_the_same_labels_is_refused_by_name_until_the_first_is_gone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with target() as address, target() as other:
+        first = ScrapeConfig(
+            job_name="first",
+            scrape_interval=0.1,
+            scrape_timeout=0.1,
+            static_configs=[StaticConfig(targets=[other], labels={"job": "app", "instance": "i"})],
+        )
+        world = Changing(tmp_path, address)
+        world.have(
+            {"instance": "i", "n": ""},
+            {"instance": "i", "n": "2"},
+            {"instance": "i", "n": "2", "__scheme__": "https"},
+        )
+        config = PrometheusConfig(config=PrometheusFile(scrape_configs=[first, world._job]))
+        receiver = PrometheusReceiver(config, context_for("prometheus"), world.seen)
+        task = asyncio.create_task(receiver.run())
+        await world.until(lambda: len(world.of(n="2")) > 2)
+        task.cancel()
+        await asyncio.wait([task])
+    said = [entry.message for entry in caplog.records]
+    assert len(said) == 2
+    assert (
+        f"job app: target http://{address}/metrics is not scraped: a target of job first has the same"
+        in said[0]
+    )
+    assert (
+        f"job app: target https://{address}/metrics is not scraped: http://{address}/metrics has the same"
+        in said[1]
+    )
+    assert len(world.seen.opened) == 2
+
+
+async def test_too_many_targets_all_fail(tmp_path: Path) -> None:
+    async with target() as address:
+        world = Changing(tmp_path, address, target_limit=1)
+        world.have({"n": "1"}, {"n": "2"})
+        async with world.running():
+            await world.until(lambda: world.of(n="1") and world.of(n="2"))
+            world.have({"n": "1"})
+            await world.until(lambda: world.of(n="1")[-1].value("up") == 1)
+    assert world.of(n="2")[0].value("up") == world.of(n="1")[0].value("up") == 0
+
+
+async def test_the_series_of_a_target_that_is_gone_end_with_the_process(tmp_path: Path) -> None:
+    async with target() as address:
+        world = Changing(tmp_path, address)
+        world.have({"n": "1"}, {"n": "2"})
+        async with world.running() as receiver:
+            await world.until(lambda: world.of(n="1") and world.of(n="2"))
+            world.have({"n": "1"})
+            await asyncio.sleep(0.06)
+            await receiver.drain()
+            count = len(world.seen.batches)
+            await asyncio.sleep(0.25)
+            assert len(world.seen.batches) == count
+    assert ends(world.of(n="2")[-1])
+    assert world.of(n="1")[-1].value("up") == 1
