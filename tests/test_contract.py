@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from trunkline import components
+from trunkline.component.actions import Action
 from trunkline.component.contract import Checked, Consumer, Context, Delivery
 from trunkline.component.settings import settings_of
 from trunkline.errors import DeliveryError
@@ -44,12 +45,21 @@ MINIMAL: dict[tuple[str, str], dict[str, Any]] = {
             scrape_configs=[ScrapeConfig(job_name="a", static_configs=[StaticConfig(targets=[NOBODY])])]
         )
     },
+    ("processors", "attributes"): {"actions": [Action(key="a", action="delete")]},
+    ("processors", "batch"): {},
     ("processors", "filter"): {},
+    ("processors", "memory_limiter"): {"check_interval": 1.0, "limit_mib": 1_000_000},
+    ("processors", "metricstransform"): {},
+    ("processors", "resource"): {"attributes": [Action(key="a", action="delete")]},
+    ("processors", "resource_detection"): {},
+    ("processors", "resourcedetection"): {},
     ("exporters", "awsprometheusremotewrite"): {
         "endpoint": "https://aps-workspaces.eu-west-1.amazonaws.com/workspaces/ws-1/api/v1/remote_write"
     },
     ("exporters", "debug"): {},
+    ("exporters", "file"): {"path": "/dev/null"},
     ("exporters", "logging"): {},
+    ("exporters", "prometheus"): {"endpoint": "localhost:0"},
     ("exporters", "prometheus_remote_write"): {"endpoint": f"http://{NOBODY}/write"},
     ("exporters", "prometheusremotewrite"): {"endpoint": f"http://{NOBODY}/write"},
     ("extensions", "health_check"): {},

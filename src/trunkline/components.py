@@ -10,12 +10,21 @@ RECEIVERS: Final = {
     "prometheus": "trunkline.receivers.prometheus:PrometheusConfig",
 }
 PROCESSORS: Final = {
+    "attributes": "trunkline.processors.attributes:AttributesConfig",
+    "batch": "trunkline.processors.batch:BatchConfig",
     "filter": "trunkline.processors.filter:FilterConfig",
+    "memory_limiter": "trunkline.processors.memory_limiter:MemoryLimiterConfig",
+    "metricstransform": "trunkline.processors.metricstransform:MetricsTransformConfig",
+    "resource": "trunkline.processors.resource:ResourceConfig",
+    "resource_detection": "trunkline.processors.resourcedetection:ResourceDetectionConfig",
+    "resourcedetection": "trunkline.processors.resourcedetection:ResourceDetectionConfig",
 }
 EXPORTERS: Final = {
     "awsprometheusremotewrite": "trunkline.exporters.prometheusremotewrite:AwsRemoteWriteConfig",
     "debug": "trunkline.exporters.debug:DebugConfig",
+    "file": "trunkline.exporters.file:FileConfig",
     "logging": "trunkline.exporters.debug:LoggingConfig",
+    "prometheus": "trunkline.exporters.prometheus:PrometheusExporterConfig",
     "prometheus_remote_write": "trunkline.exporters.prometheusremotewrite:RemoteWriteConfig",
     "prometheusremotewrite": "trunkline.exporters.prometheusremotewrite:RemoteWriteConfig",
 }

@@ -37,6 +37,13 @@ class Receiver:
     def join(self, fragments: Sequence[Fragment]) -> bytes:
         return bytes(fragment.lane for fragment in fragments)
 
+    def halves(self, fragment: Fragment) -> Sequence[Fragment]:
+        del fragment
+        return ()
+
+    def describe(self, fragment: Fragment) -> str:
+        return f"lane {fragment.lane}"
+
     async def send(self, body: bytes) -> None:
         self.requests.append(list(body))
         error = self.answer(list(body))

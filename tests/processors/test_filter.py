@@ -4,8 +4,9 @@ from array import array
 from typing import Any
 
 from trunkline.component.contract import PerSeries
+from trunkline.component.matching import AttributeMatch, attributes_match
 from trunkline.model import AttributeValue, Batch, Family, Resource, Series, Table, make_labels
-from trunkline.processors.filter import AttributeMatch, FilterConfig, Match, MetricFilters, keeper
+from trunkline.processors.filter import FilterConfig, Match, MetricFilters, keeper
 
 
 def series(name: str, family: str = "", **attributes: AttributeValue) -> Series:
@@ -74,8 +75,7 @@ def test_resource_attributes_are_a_stage_of_their_own() -> None:
 
 def test_attribute_values_compare_with_their_type() -> None:
     def matches(wanted: Any, actual: AttributeValue, match_type: Any = "strict") -> bool:
-        section = Match(match_type=match_type, resource_attributes=[AttributeMatch(key="k", value=wanted)])
-        return section.matches_resource(Resource({"k": actual}))
+        return attributes_match(match_type, [AttributeMatch(key="k", value=wanted)], {"k": actual})
 
     assert matches("1", "1")
     assert not matches("1", 1)

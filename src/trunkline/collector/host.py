@@ -22,7 +22,9 @@ from trunkline.collector.config import CollectorConfig
 from trunkline.collector.pipelines import Assembly, build
 from trunkline.collector.queue import DiskQueue, Lost, MemoryQueue, Queue
 from trunkline.collector.sender import Sender
-from trunkline.component.contract import ComponentId, Context, Delivery
+from trunkline.component.admission import Admission, refused_samples
+from trunkline.component.contract import ComponentId, Consumer, Context, Delivery
+from trunkline.component.memory import MemoryCeiling, MemoryLimits
 from trunkline.component.metrics import SelfMetrics
 from trunkline.component.schedule import SystemClock
 from trunkline.errors import ConfigError, FetchError, TrunklineError, UsageError
@@ -71,6 +73,7 @@ class Host:
         self._clients = clients
         self._environment = environment
         self._metrics = SelfMetrics()
+        self._ceiling = MemoryCeiling(MemoryLimits.default())
         self._identity = Resource()
         self._started_s = time.time()
         self._healthy = False
@@ -126,9 +129,13 @@ class Host:
                 credentials=credentials,
                 identity=self._identity,
                 environment=self._environment,
+                memory=self._ceiling,
             )
 
-        return _Parts(build(config, lend, self._sender), credentials)
+        return _Parts(build(config, lend, self._sender, self._guard), credentials)
+
+    def _guard(self, pipeline: str, head: Consumer) -> Consumer:
+        return Admission(self._ceiling, refused_samples(self._metrics), pipeline, head)
 
     def _name_orphans(self, assembly: Assembly) -> None:
         """Say which queues hold samples that no exporter of this configuration will deliver."""
@@ -168,6 +175,8 @@ class Host:
                 await stack.enter_async_context(extension)
             for sender in assembly.senders.values():
                 await stack.enter_async_context(sender)
+            for consumer in assembly.entered:
+                await stack.enter_async_context(consumer)
             tasks = [
                 asyncio.create_task(receiver.run(), name=f"receive {name}")
                 for name, receiver in assembly.receivers.items()

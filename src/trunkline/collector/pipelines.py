@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 
 from trunkline.collector.config import CollectorConfig, Declared, Pipeline
@@ -84,21 +84,26 @@ class _OutboxInlet:
 
 @dataclass(frozen=True, slots=True)
 class Assembly:
-    """A configuration's parts, built and not yet started."""
+    """A configuration's parts, built and not yet started. `entered` are consumers to enter before receivers run."""
 
     config: CollectorConfig
     extensions: dict[str, Extension] = field(default_factory=dict)
     senders: dict[str, Sender] = field(default_factory=dict)
     receivers: dict[str, Receiver] = field(default_factory=dict)
+    entered: list[AbstractAsyncContextManager[object]] = field(default_factory=list)
 
 
 def build(
     config: CollectorConfig,
     lend: Callable[[ComponentId], Context],
     sender_for: Callable[[ComponentId, Delivery], Sender],
+    guard: Callable[[str, Consumer], Consumer],
 ) -> Assembly:
-    """Build every part of `config`. Raises ConfigError with everything that is wrong with any of them."""
-    builder = _Builder(config, lend, sender_for)
+    """Build every part of `config`. Raises ConfigError with everything that is wrong with any of them.
+
+    `guard` is put before a pipeline, given with its name, that has no memory_limiter of its own.
+    """
+    builder = _Builder(config, lend, sender_for, guard)
     builder.build()
     if builder.problems:
         raise ConfigError(sorted(builder.problems))
@@ -113,12 +118,14 @@ class _Builder:
         config: CollectorConfig,
         lend: Callable[[ComponentId], Context],
         sender_for: Callable[[ComponentId, Delivery], Sender],
+        guard: Callable[[str, Consumer], Consumer],
     ) -> None:
         self.assembly = Assembly(config)
         self.problems: list[Problem] = []
         self._config = config
         self._lend = lend
         self._sender_for = sender_for
+        self._guard = guard
         self._exporters: dict[ComponentId, Consumer] = {}
 
     def build(self) -> None:
@@ -132,7 +139,7 @@ class _Builder:
             )  # stands in for one that cannot be built, to find the other problems
             with self._placed(self._config.exporters[id_]) as declared:
                 self._exporters[id_] = self._consumer(id_, declared.config.build(self._context(id_)))
-        heads = {name: self._pipeline(pipeline) for name, pipeline in pipelines.items()}
+        heads = {name: self._pipeline(str(name), pipeline) for name, pipeline in pipelines.items()}
         for id_ in _used(pipeline.receivers for pipeline in pipelines.values()):
             downstream = FanOut(
                 [
@@ -146,16 +153,25 @@ class _Builder:
 
     def _consumer(self, id_: ComponentId, made: Consumer | Delivery) -> Consumer:
         if not isinstance(made, Delivery):
+            self._have_entered(made)
             return made
         sender = self.assembly.senders[str(id_)] = self._sender_for(id_, made)
         return Outbox(made, sender)
 
-    def _pipeline(self, pipeline: Pipeline) -> Consumer:
+    def _pipeline(self, name: str, pipeline: Pipeline) -> Consumer:
         head: Consumer = FanOut([(str(id_), self._exporters[id_]) for id_ in pipeline.exporters])
         for id_ in reversed(pipeline.processors):
             with self._placed(self._config.processors[id_]) as declared:
-                head = declared.config.build(self._context(id_), head)
-        return head
+                built = declared.config.build(self._context(id_), head)
+                if built is not head:
+                    self._have_entered(built)
+                head = built
+        limited = any(id_.type == "memory_limiter" for id_ in pipeline.processors)
+        return head if limited else self._guard(name, head)
+
+    def _have_entered(self, consumer: Consumer) -> None:
+        if isinstance(consumer, AbstractAsyncContextManager):
+            self.assembly.entered.append(consumer)
 
     def _context(self, id_: ComponentId) -> Context:
         return replace(self._lend(id_), extensions=self.assembly.extensions)

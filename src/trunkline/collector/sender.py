@@ -27,6 +27,9 @@ HOLD_S: Final = 15.0
 UNCLEAR: Final = frozenset({"unreachable", "server_error"})
 """After these nobody knows whether the receiver took the request."""
 
+MAX_REJECTIONS: Final = 64
+"""How often what one request carried is rejected before the rest of it is given up with whatever is at fault."""
+
 ALREADY_THERE: Final = frozenset({"duplicate_timestamp", "out_of_order"})
 
 
@@ -147,18 +150,27 @@ class Sender:
             self._queue.acknowledge(chunk)
 
     async def _settle(self, chunk: Chunk) -> None:
-        """Deliver or refuse every fragment of `chunk`; a refused request is halved to find what is at fault."""
+        """Deliver or refuse every sample of `chunk`; a refused request is halved to find the series at fault."""
         work = deque([list(chunk.fragments)])
+        rejections = 0
         while work:
             part = work.popleft()
             try:
                 await self._deliver(part)
             except (Rejected, TooLarge) as error:
-                middle = len(part) // 2
-                if middle:
-                    work.extendleft((part[middle:], part[:middle]))
+                rejections += isinstance(error, Rejected)
+                halves = self._halves(part) if rejections <= MAX_REJECTIONS else ()
+                if halves:
+                    work.extendleft(reversed(halves))
                 else:
-                    self._refuse(part, error.reason, str(error))
+                    self._refuse(part, error)
+
+    def _halves(self, part: list[Fragment]) -> Sequence[list[Fragment]]:
+        """Two smaller parts, in order; nothing for a part of one series."""
+        middle = len(part) // 2
+        if middle:
+            return part[:middle], part[middle:]
+        return [[half] for half in self._delivery.halves(part[0])]
 
     async def _deliver(self, part: list[Fragment]) -> None:
         """Send until there is a clear answer. Raises Rejected or TooLarge when that is a refusal."""
@@ -244,10 +256,14 @@ class Sender:
         self._metrics.refused.add(samples, self._name, reason)
         log.error("%s: %d samples given up: %s", self._name, samples, LOSSES[reason])
 
-    def _refuse(self, part: list[Fragment], reason: str, why: str) -> None:
+    def _refuse(self, part: list[Fragment], error: Rejected | TooLarge) -> None:
+        """Give up a part: a single series for the reason given, or more of them when nobody knows which is at fault."""
         samples = sum(fragment.samples for fragment in part)
-        self._metrics.refused.add(samples, self._name, reason)
-        log.error("%s: %d samples refused: %s", self._name, samples, why)
+        known = len(part) == 1 and not self._delivery.halves(part[0])
+        self._metrics.refused.add(samples, self._name, error.reason if known else "unknown")
+        log.error(
+            "%s: %d samples refused, of %s: %s", self._name, samples, self._delivery.describe(part[0]), error
+        )
 
     def _oldest_age_s(self) -> float:
         oldest_ms = self._queue.oldest_ms

@@ -183,6 +183,10 @@ class SelfMetrics(Registry):
         self.queue_age = self.gauge(
             "trunkline_queue_oldest_age_seconds", "Age of the oldest sample not yet delivered.", "exporter"
         )
+        self.clock_offset = self.gauge(
+            "trunkline_clock_offset_seconds",
+            "AWS's time less this machine's, as answers of AWS tell it; signatures are corrected by it.",
+        )
         self.gauge("process_resident_memory_bytes", "Resident memory size in bytes.").track(_resident_bytes)
         self.gauge("process_cpu_seconds_total", "CPU time used, in seconds.").track(time.process_time)
         self.gauge("process_start_time_seconds", "Start of the process since the epoch.").set(time.time())
