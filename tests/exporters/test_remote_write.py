@@ -18,10 +18,10 @@ from trunkline.exporters.prometheusremotewrite.config import (
 )
 from trunkline.exporters.prometheusremotewrite.delivery import (
     classify,
-    final_labels,
     new_credentials_may_help,
     outcome,
 )
+from trunkline.exporters.prometheusremotewrite.labels import final_labels
 from trunkline.extensions.health_check import HealthCheckConfig
 from trunkline.model import Family, Kind, Origin, Resource, Series, make_labels
 from trunkline.net.message import Response
@@ -34,7 +34,7 @@ AMP = "https://aps-workspaces.eu-west-1.amazonaws.com/workspaces/ws-1/api/v1/rem
 
 
 def labels(series: Series, **settings: Any) -> dict[str, str]:
-    return dict(final_labels(series, RemoteWriteConfig(endpoint=URL, **settings)))
+    return dict(final_labels(series, RemoteWriteConfig(endpoint=URL, **settings)) or ())
 
 
 def scraped(**pairs: str) -> Series:

@@ -10,6 +10,7 @@ import asyncio
 import json
 import re
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from trunkline.errors import FetchError, ProtocolError
@@ -27,6 +28,8 @@ IDENTITY: Final = {
     "aws_ecs_task_id": "aws.ecs.task.id",
 }
 """Identity labels and the resource attributes they show; none of them changes while a task lives."""
+ADDRESSES: Final = "aws.ecs.task.addresses"
+"""Attribute of the task's own IP addresses, separated by commas, where it does not share its host's network."""
 
 _TIMEOUT_S = 5.0
 _MAX_BODY_BYTES = 8 * 1024 * 1024
@@ -106,7 +109,22 @@ def _known(task: Mapping[str, Any]) -> Resource:
     if "aws_ecs_task_id" not in resource.identity:
         arn = _text(task, "TaskARN")
         raise ProtocolError(f"the task metadata names no task: its TaskARN is {arn!r}")
-    return resource
+    addresses = ",".join(addresses_of(task))
+    return (
+        replace(resource, attributes={**resource.attributes, ADDRESSES: addresses}) if addresses else resource
+    )
+
+
+def addresses_of(task: Mapping[str, Any]) -> list[str]:
+    """The IP addresses that only this task has: those of its containers, unless they use their host's network."""
+    found: dict[str, None] = {}
+    for container in task.get("Containers") or ():
+        for network in container.get("Networks") or ():
+            if network.get("NetworkMode") == "host":
+                continue
+            for key in ("IPv4Addresses", "IPv6Addresses"):
+                found.update(dict.fromkeys(filter(None, network.get(key) or ())))
+    return list(found)
 
 
 def task_arn_parts(arn: str) -> tuple[str, str, str, str]:

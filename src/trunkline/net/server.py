@@ -6,8 +6,10 @@ import asyncio
 import logging
 import os
 import re
+import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import TypeAlias
 
 from trunkline.errors import ProtocolError, TrunklineError
@@ -17,6 +19,14 @@ from trunkline.net.message import Response
 logger = logging.getLogger(__name__)
 
 Handler: TypeAlias = Callable[[], Response]
+
+
+@dataclass(frozen=True, slots=True)
+class Negotiated:
+    """A handler that is told the headers of the request, with lower-case names."""
+
+    answer: Callable[[Mapping[str, str]], Response]
+
 
 _MAX_HEAD_BYTES = 16 * 1024
 _MAX_CONNECTIONS = 64
@@ -111,12 +121,12 @@ class _Connection(asyncio.Protocol):
         if match is None:
             self._send(_BAD_REQUEST, keep_alive=False)
         elif headers.get("content-length", "0") != "0" or "transfer-encoding" in headers:
-            refusal = self._server.respond(match[1], match[2])
+            refusal = self._server.respond(match[1], match[2], headers)
             self._send(_BODY_REFUSED if refusal.status == 200 else refusal, keep_alive=False)
         else:
             connection = headers.get("connection", "").lower()
             keep_alive = "close" not in connection and (match[3] == "1" or "keep-alive" in connection)
-            response = self._server.respond(match[1], match[2])
+            response = self._server.respond(match[1], match[2], headers)
             self._send(response, keep_alive=keep_alive, head_only=match[1] == "HEAD")
 
     def _send(self, response: Response, *, keep_alive: bool, head_only: bool = False) -> None:
@@ -134,19 +144,19 @@ class _Connection(asyncio.Protocol):
 class Server:
     """A server that listens; made by `serve`."""
 
-    def __init__(self, routes: Mapping[str, Handler]) -> None:
+    def __init__(self, routes: Mapping[str, Handler | Negotiated]) -> None:
         self._routes = routes
         self.connections: set[_Connection] = set()
         self.address: tuple[str, int] = ("", 0)
         """The host and port it listens on."""
 
-    def _handler(self, path: str) -> Handler | None:
+    def _handler(self, path: str) -> Handler | Negotiated | None:
         if path in self._routes:
             return self._routes[path]
         below = [route for route in self._routes if route.endswith("/") and path.startswith(route)]
         return self._routes[max(below, key=len)] if below else None
 
-    def respond(self, method: str, target: str) -> Response:
+    def respond(self, method: str, target: str, headers: Mapping[str, str]) -> Response:
         """The answer to one request; what a handler raises is logged and answered with 500."""
         handler = self._handler(target.partition("?")[0])
         if handler is None:
@@ -154,15 +164,17 @@ class Server:
         if method not in {"GET", "HEAD"}:
             return _NOT_ALLOWED
         try:
-            return handler()
+            return handler.answer(headers) if isinstance(handler, Negotiated) else handler()
         except Exception:
             logger.exception("answering %s failed; this is a defect of Trunkline", target)
             return _FAILED
 
 
 @asynccontextmanager
-async def serve(host: str, port: int, routes: Mapping[str, Handler]) -> AsyncIterator[Server]:
-    """Listen on `host` and `port` (0 takes a free one) and answer GET and HEAD on the paths of `routes`.
+async def serve(
+    host: str, port: int, routes: Mapping[str, Handler | Negotiated], *, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[Server]:
+    """Listen on `host` (empty for every address) and `port` (0 takes a free one) and answer GET and HEAD on the paths of `routes`.
 
     A path that ends in `/` also answers for everything below it, as in Go's servers, whose health check lies at
     `/`. Handlers must be quick: they run in the event loop. Raises TrunklineError when it cannot listen.
@@ -170,7 +182,7 @@ async def serve(host: str, port: int, routes: Mapping[str, Handler]) -> AsyncIte
     server = Server(routes)
     loop = asyncio.get_running_loop()
     try:
-        listener = await loop.create_server(lambda: _Connection(server), host, port)
+        listener = await loop.create_server(lambda: _Connection(server), host or None, port, ssl=tls)
     except OSError as error:
         why = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
         raise TrunklineError(

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 from trunkline.aws.task_metadata import TaskMetadata, task_arn_parts
 from trunkline.component.schedule import Clock, SystemClock, collect_at, phase_of, ticks
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MIB: Final = 1024 * 1024
+LONGEST_NS: Final = 2**63 - 1
+"""The longest time between two readings, as in Go: a container's first reading has the year 1 before it."""
 UNLIMITED: Final = 2**63
 """A limit this large is the kernel's way to say that there is none."""
 
@@ -47,18 +50,28 @@ class EcsContainerMetricsConfig:
 
     def build(self, context: Context, downstream: Consumer) -> Receiver:
         base = context.environment.get("ECS_CONTAINER_METADATA_URI_V4", "").strip()
-        if not base:
-            raise ConfigError([_no_endpoint(context)])
+        if why := _why_no_endpoint(base):
+            raise ConfigError([_no_endpoint(context, why)])
         client = context.clients.client()
         return EcsReceiver(self.collection_interval, client, TaskMetadata(client, base), context, downstream)
 
 
-def _no_endpoint(context: Context) -> Problem:
+def _why_no_endpoint(base: str) -> str:
+    """What is wrong with the address, in the words of Go's URL parser; empty if nothing is."""
+    if not base:
+        return "endpoint is empty"
+    url = urlsplit(base)
+    return (
+        "" if url.scheme in ("http", "https") and url.hostname else f'parse "{base}": invalid URI for request'
+    )
+
+
+def _no_endpoint(context: Context, why: str) -> Problem:
     return Problem(
         "",
         f"receivers::{context.id}",
         "unable to detect task metadata endpoint: no valid endpoint for environment variable "
-        "ECS_CONTAINER_METADATA_URI_V4: endpoint is empty",
+        f"ECS_CONTAINER_METADATA_URI_V4: {why}",
         "this receiver runs inside an ECS task, where ECS sets the variable; elsewhere take it out of the pipelines",
     )
 
@@ -243,13 +256,21 @@ def read(task: Mapping[str, Any], stats: Mapping[str, Any], identity: Resource) 
         resource = _container_resource(container, task_attributes, identity)
         own = stats.get(container.get("DockerId", ""))
         if own and own.get("id"):
-            values = _container_values(container, own)
+            values = _checked(_container_values(container, own), container)
             for name, value in values.items():
                 totals[name] += value
             yield Reading("container.", resource, _container_view(values, container))
         elif container.get("StartedAt") and container.get("FinishedAt"):
             yield Reading("container.", resource, {DURATION.name: _duration_s(container)})
     yield Reading("ecs.task.", Resource(task_attributes, identity.identity), _task_view(totals, task))
+
+
+def _checked(values: Mapping[str, Any], container: Mapping[str, Any]) -> Values:
+    """The same values; raises ValueError for one that is no number a sample can hold."""
+    for name, value in values.items():
+        if not isinstance(value, int | float) or not -1e300 < value < 1e300:
+            raise ValueError(f"{name} of container {container.get('Name')!r} is {str(value)[:40]!r}")
+    return dict(values)
 
 
 def _container_values(container: Mapping[str, Any], stats: Mapping[str, Any]) -> Values:
@@ -307,10 +328,10 @@ def _memory(memory: Mapping[str, Any]) -> Values:
 def _cpu(stats: Mapping[str, Any]) -> Values:
     cpu, before = stats.get("cpu_stats") or {}, stats.get("precpu_stats") or {}
     usage, usage_before = cpu.get("cpu_usage"), before.get("cpu_usage")
-    if not usage or not usage_before:
+    if usage is None or usage_before is None:
         usage, usage_before, cpu = {}, {}, {}
     total, total_before = usage.get("total_usage") or 0, usage_before.get("total_usage") or 0
-    elapsed_ns = _nanoseconds(stats.get("read")) - _nanoseconds(stats.get("preread"))
+    elapsed_ns = min(_nanoseconds(stats.get("read")) - _nanoseconds(stats.get("preread")), LONGEST_NS)
     return {
         "cpu.usage.total": total,
         "cpu.usage.kernelmode": usage.get("usage_in_kernelmode") or 0,

@@ -1,14 +1,17 @@
-"""The settings of `prometheusremotewrite` and of its removed sibling `awsprometheusremotewrite`."""
+"""The settings of `prometheusremotewrite` and of its removed sibling `awsprometheusremotewrite` (components.md, 3)."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from trunkline.component.settings import Text, setting
+from trunkline.component.translation import Strategy, Translation
+from trunkline.exporters.prometheusremotewrite.http import HttpClientConfig
 from trunkline.quantities import Duration
 from trunkline.wire import naming
 
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
 AMP_HOST: Final = re.compile(
     r"aps-workspaces(?:-fips)?\.(?P<region>[a-z0-9-]+)\.(?:amazonaws\.com(?:\.cn)?|api\.aws)"
 )
+MESSAGE: Final = "prometheus.WriteRequest"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,22 +30,6 @@ class AuthConfig:
 
     authenticator: str = setting(
         doc="Id of an extension listed under service::extensions, such as sigv4auth."
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class TlsConfig:
-    """How the receiver's certificate is checked and ours presented."""
-
-    insecure: bool = setting(default=False, doc="Plain HTTP.", ignored="the URL's scheme decides")
-    insecure_skip_verify: bool = setting(default=False, doc="Whether any certificate is taken.")
-    ca_file: str | None = setting(
-        default=None, doc="PEM file of the authorities trusted, instead of the system's."
-    )
-    cert_file: str | None = setting(default=None, doc="PEM file of our certificate.")
-    key_file: str | None = setting(default=None, doc="PEM file of its key.")
-    server_name_override: str | None = setting(
-        default=None, doc="Name expected in the receiver's certificate."
     )
 
 
@@ -69,6 +57,10 @@ class RetryConfig:
             yield f"{path}::randomization_factor", "must be from 0 to 1"
         if not 1 <= self.multiplier <= 10:
             yield f"{path}::multiplier", "must be from 1 to 10"
+        if self.max_elapsed_time < 0:
+            yield f"{path}::max_elapsed_time", "'max_elapsed_time' must be non-negative"
+        elif 0 < self.max_elapsed_time < max(self.initial_interval, self.max_interval):
+            yield f"{path}::max_elapsed_time", "must not be less than initial_interval and max_interval"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,78 +75,144 @@ class QueueConfig:
         default=5, doc="Requests at a time.", ignored="they are sent one after the other"
     )
 
+    def check(self, path: str) -> Iterator[tuple[str, str]]:
+        if self.queue_size < 0:
+            yield f"{path}::queue_size", "remote write queue size can't be negative"
+        if self.enabled and self.queue_size == 0:
+            yield f"{path}::queue_size", "a 0 size queue will drop all the data"
+        if self.num_consumers < 0:
+            yield f"{path}::num_consumers", "remote write consumer number can't be negative"
+
 
 @dataclass(frozen=True, kw_only=True)
 class ConversionConfig:
     """Whether the attributes of a resource become labels of its series."""
 
     enabled: bool = setting(default=False, doc="Whether every resource attribute becomes a label.")
+    exclude_service_attributes: bool = setting(
+        default=False, doc="Leaves out `service.name`, `service.namespace` and `service.instance.id`."
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
 class TargetInfoConfig:
-    """Whether `target_info` series are made."""
+    """Whether a series `target_info` carries the attributes of each resource."""
 
     enabled: bool = setting(
-        default=True, doc="Whether target_info is sent.", ignored="scraped series are sent as scraped"
+        default=True,
+        doc="Whether target_info is sent where translate_scraped_names asks for upstream's names.",
     )
 
 
 @dataclass(frozen=True, kw_only=True)
-class RemoteWriteConfig:
+class CreatedMetricConfig:
+    """Upstream's switch for `_created` series, removed there in March 2025."""
+
+    enabled: bool = setting(
+        default=False,
+        doc="Whether `_created` series are sent with translate_scraped_names; without, they are sent as scraped.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RemoteWriteConfig(HttpClientConfig):
     """Sends samples by Prometheus remote write 1.0."""
 
-    endpoint: str = setting(doc="URL that takes remote write, path included.")
-    timeout: Duration = setting(default=5.0, doc="How long one request may take.")
     namespace: str = setting(default="", doc="Put before every name, with an underscore.")
     external_labels: dict[str, Text] = setting(
         default_factory=dict, doc="Labels added to series that lack them."
     )
-    headers: dict[str, Text] = setting(default_factory=dict, doc="Further headers of every request.")
     auth: AuthConfig | None = setting(default=None, doc="Who signs the requests.")
-    tls: TlsConfig = setting(default_factory=TlsConfig, doc="TLS settings.")
-    compression: str = setting(default="", doc="Only `snappy`, which is also the default.")
     retry_on_failure: RetryConfig = setting(default_factory=RetryConfig, doc="Pauses between tries.")
     remote_write_queue: QueueConfig = setting(default_factory=QueueConfig, doc="Upstream's queue in memory.")
     max_batch_size_bytes: int = setting(default=3_000_000, doc="Largest request, before compression.")
+    max_batch_request_parallelism: int | None = setting(
+        default=None, doc="Requests at a time.", ignored="they are sent one after the other"
+    )
     add_metric_suffixes: bool = setting(
         default=True, doc="Whether OpenTelemetry names get unit and type suffixes."
     )
+    translation_strategy: Strategy = setting(
+        default="",
+        doc="How OpenTelemetry names are translated; overrides add_metric_suffixes. One of "
+        "`UnderscoreEscapingWithSuffixes` and `UnderscoreEscapingWithoutSuffixes`.",
+    )
+    translate_scraped_names: bool = setting(
+        default=False,
+        doc="Whether scraped series, too, get the names, labels and target_info that the AWS distribution gives them.",
+    )
+    send_metadata: bool = setting(default=False, doc="Whether type, help and unit of families are sent, too.")
     resource_to_telemetry_conversion: ConversionConfig = setting(
         default_factory=ConversionConfig, doc="Resource attributes as labels."
     )
-    target_info: TargetInfoConfig = setting(default_factory=TargetInfoConfig, doc="Upstream's extra series.")
+    target_info: TargetInfoConfig = setting(
+        default_factory=TargetInfoConfig, doc="Resource attributes as a series of their own."
+    )
+    export_created_metric: CreatedMetricConfig = setting(
+        default_factory=CreatedMetricConfig, doc="When counters and histograms began, as series."
+    )
     disable_scope_info: bool = setting(
-        default=False, doc="Whether scope labels are left out.", ignored="they are never added"
+        default=False, doc="Leaves out the `otel_scope_*` labels that translate_scraped_names adds."
     )
     identity_labels: bool = setting(
         default=True,
         doc="Whether series carry the account, region, cluster, service and task they come from.",
     )
+    wal: dict[str, Any] | None = setting(
+        default=None,
+        doc="Upstream's log of what is not yet sent.",
+        ignored="every sample is written to the queue in the data directory before it is sent",
+    )
+    protobuf_message: str = setting(default=MESSAGE, doc=f"Only `{MESSAGE}`, remote write 1.0.")
 
     def check(self) -> Iterator[tuple[str, str]]:
-        url = urlsplit(self.endpoint)
-        if url.scheme not in ("http", "https") or not url.hostname:
-            yield "endpoint", "invalid endpoint: expected http(s)://host/path"
-        if "@" in url.netloc:
-            yield "endpoint", "user and password in the URL are not sent; use headers or an authenticator"
-        if self.compression not in ("", "snappy"):
-            yield "compression", "compression type must be snappy"
+        yield from self.check_client()
+        yield from self._check_labels()
+        yield from self._check_names()
+        if self.max_batch_size_bytes < 0:
+            yield "max_batch_size_bytes", "max_batch_byte_size must be greater than 0"
+        if self.max_batch_request_parallelism is not None and self.max_batch_request_parallelism < 1:
+            yield "max_batch_request_parallelism", "max_batch_request_parallelism can't be set to below 1"
+        if self.protobuf_message != MESSAGE:
+            yield "protobuf_message", f"{self.protobuf_message!r} is not supported; only {MESSAGE} is"
+        yield from self.retry_on_failure.check("retry_on_failure")
+        yield from self.remote_write_queue.check("remote_write_queue")
+
+    def _check_labels(self) -> Iterator[tuple[str, str]]:
         if not all(name and value for name, value in self.external_labels.items()):
             yield (
                 "external_labels",
                 "prometheus remote write: external labels configuration contains an empty key or value",
             )
-        if self.max_batch_size_bytes < 0:
-            yield "max_batch_size_bytes", "max_batch_byte_size must be greater than 0"
-        if self.timeout <= 0:
-            yield "timeout", "must be greater than zero, such as 5s"
-        yield from self.retry_on_failure.check("retry_on_failure")
+            return
         for name in self.external_labels:
             try:
                 naming.label_name(name)
             except ValueError as error:
                 yield f"external_labels::{name}", str(error)
+
+    def _check_names(self) -> Iterator[tuple[str, str]]:
+        if self.translation_strategy in ("NoUTF8EscapingWithSuffixes", "NoTranslation"):
+            message = (
+                f"{self.translation_strategy} needs remote write 2, which is not supported; write "
+                "UnderscoreEscapingWithSuffixes or UnderscoreEscapingWithoutSuffixes"
+            )
+            yield "translation_strategy", message
+
+    @cached_property
+    def translation(self) -> Translation:
+        """How series are called for the receiver."""
+        conversion = self.resource_to_telemetry_conversion
+        return Translation(
+            scraped=self.translate_scraped_names,
+            suffixes=self.add_metric_suffixes,
+            namespace=self.namespace,
+            resource_attributes=conversion.enabled,
+            service_attributes=not conversion.exclude_service_attributes,
+            identity=self.identity_labels,
+            scope=not self.disable_scope_info,
+            constant=self.external_labels,
+        ).by(self.translation_strategy)
 
     def build(self, context: Context) -> Delivery:
         from trunkline.exporters.prometheusremotewrite.delivery import RemoteWrite  # noqa: PLC0415

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from email.utils import parsedate_to_datetime
 from time import time
 from typing import TYPE_CHECKING, Final
 
 from trunkline import __version__
+from trunkline.aws import explain
 from trunkline.component.contract import Authenticator, Backoff, Context, Encoder, Fragment, Limits
+from trunkline.component.signing import Signer
 from trunkline.errors import CredentialsError, DeliveryError, FetchError, Hold, Rejected, RetryLater, TooLarge
 from trunkline.exporters.prometheusremotewrite.encoder import SourceEncoder
-from trunkline.model import AttributeValue, Labels, Origin, Series, Table, make_labels
+from trunkline.exporters.prometheusremotewrite.labels import final_labels
+from trunkline.exporters.prometheusremotewrite.metadata import Announcements, WithMetadata
+from trunkline.exporters.prometheusremotewrite.splitting import described, halves
+from trunkline.exporters.prometheusremotewrite.target_info import WithTargetInfo
+from trunkline.model import Resource, Series, Table, make_labels
 from trunkline.net.message import Request, Response
-from trunkline.wire import naming, template
-from trunkline.wire.kernel import encode_labels
+from trunkline.wire import template
+from trunkline.wire.kernel import encode_labels, merge_labels
 
 if TYPE_CHECKING:
     from trunkline.exporters.prometheusremotewrite.config import RemoteWriteConfig
@@ -50,21 +55,29 @@ class RemoteWrite:
         self._metrics = context.metrics
         self._config = config
         self._authenticator = authenticator
-        tls = config.tls
-        self._client = context.clients.client(
-            insecure_skip_verify=tls.insecure_skip_verify,
-            ca_file=tls.ca_file,
-            cert_file=tls.cert_file,
-            key_file=tls.key_file,
-            server_name=tls.server_name_override,
-        )
+        self._clock = authenticator.clock if isinstance(authenticator, Signer) else None
+        self._client = config.client(context)
         self._headers = {**HEADERS, **config.headers}
+        self._added: tuple[Resource, bytes] | None = None  # sources lend one resource to all of their series
+        self._announcements = Announcements(config.translation)
 
     def encoder(self, table: Table) -> Encoder:
+        made: Encoder = self._samples(table)
+        if self._config.translate_scraped_names and self._config.target_info.enabled:
+            made = WithTargetInfo(table, self._config.translation, self._samples)
+        return WithMetadata(table, self._announcements, made) if self._config.send_metadata else made
+
+    def _samples(self, table: Table) -> Encoder:
         return SourceEncoder(table, self._encode)
 
     def join(self, fragments: Sequence[Fragment]) -> bytes:
         return template.join((fragment.data, fragment.raw_bytes) for fragment in fragments)
+
+    def halves(self, fragment: Fragment) -> Sequence[Fragment]:
+        return halves(fragment)
+
+    def describe(self, fragment: Fragment) -> str:
+        return described(fragment)
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[None]:
@@ -79,7 +92,8 @@ class RemoteWrite:
         try:
             if self._authenticator is not None:
                 request = self._authenticator.authorize(request)
-            response = await self._client.exchange(request, timeout_s=self._config.timeout)
+            exchange = self._client.exchange(request, timeout_s=self._config.timeout)
+            response = await (exchange if self._clock is None else self._clock.timed(exchange))
         except CredentialsError as error:
             raise Hold(str(error), reason="credentials") from error
         except FetchError as error:
@@ -94,59 +108,21 @@ class RemoteWrite:
 
     def _encode(self, series: Series) -> bytes | None:
         try:
-            return encode_labels(final_labels(series, self._config))
+            encoded = series.encoded if self._config.translation.keeps(series) else None
+            if encoded is not None:
+                return merge_labels(self._added_labels(series.resource), encoded)
+            labels = final_labels(series, self._config)
+            return None if labels is None else encode_labels(labels)
         except ValueError as error:
             log.warning("%s: series %s is left out: %s", self._name, series.labels, error)
             self._metrics.refused.add(1, self._name, "name_invalid")
             return None
 
-
-def final_labels(series: Series, config: RemoteWriteConfig) -> Labels:
-    """The labels the receiver gets: scraped series as scraped, OpenTelemetry's translated.
-
-    Raises ValueError for a name of which nothing can be used.
-    """
-    labels = dict(series.labels)
-    if series.family.origin is Origin.OPENTELEMETRY:
-        labels = _translated(series, config)
-    elif config.namespace:
-        labels["__name__"] = f"{config.namespace}_{labels['__name__']}"
-    if config.identity_labels:
-        labels = {**series.resource.identity, **labels}
-    external = {naming.label_name(name): value for name, value in config.external_labels.items()}
-    return make_labels({**external, **labels})
-
-
-def _translated(series: Series, config: RemoteWriteConfig) -> dict[str, str]:
-    attributes: dict[str, AttributeValue] = {
-        name: value for name, value in series.labels if name != "__name__"
-    }
-    if config.resource_to_telemetry_conversion.enabled:
-        attributes.update(series.resource.attributes)
-    labels = {naming.label_name(name): _text(value) for name, value in attributes.items()}
-    family = series.family
-    labels["__name__"] = naming.metric_name(
-        series.name,
-        family.unit,
-        family.kind,
-        suffixes=config.add_metric_suffixes,
-        namespace=config.namespace,
-    )
-    labels.update(_job_and_instance(series.resource.attributes))
-    return labels
-
-
-def _job_and_instance(attributes: Mapping[str, AttributeValue]) -> dict[str, str]:
-    name, space = attributes.get("service.name"), attributes.get("service.namespace")
-    instance = attributes.get("service.instance.id")
-    labels = {"job": f"{space}/{name}" if space else str(name)} if name else {}
-    return {**labels, "instance": str(instance)} if instance else labels
-
-
-def _text(value: AttributeValue) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    def _added_labels(self, resource: Resource) -> bytes:
+        """What series of this resource get that lack it, encoded."""
+        if self._added is None or self._added[0] is not resource:
+            self._added = resource, encode_labels(make_labels(self._config.translation.added(resource)))
+        return self._added[1]
 
 
 def outcome(response: Response, destination: str) -> DeliveryError | None:
@@ -154,11 +130,11 @@ def outcome(response: Response, destination: str) -> DeliveryError | None:
     status = response.status
     if 200 <= status < 300:
         return None
-    said = f"{destination} answered {status}: {_message(response).rstrip('.')}"
+    said = f"{destination} answered {status}: {explain.message_of(response).rstrip('.')}"
     if status in (401, 403, 404):
-        reason, explained = "forbidden", _explain_forbidden(response)
+        reason, explained = "forbidden", explain.forbidden(explain.message_of(response))
         if status == 404:
-            reason, explained = "not_found", EXPLAIN_NOT_FOUND
+            reason, explained = "not_found", explain.NOT_FOUND
         return Hold(f"{said}. {explained}", reason=reason)
     if status == 413:
         return TooLarge(said, reason="too_large")
@@ -166,7 +142,7 @@ def outcome(response: Response, destination: str) -> DeliveryError | None:
         reason = "throttled" if status == 429 else "server_error"
         return RetryLater(said, reason=reason, after_s=_retry_after_s(response))
     if status in (400, 422):
-        return _refusal(said, classify(_message(response)))
+        return _refusal(said, classify(explain.message_of(response)))
     return Hold(f"{said}. {_explain_misdirected(response)}", reason="misdirected")
 
 
@@ -185,11 +161,6 @@ def _explain_misdirected(response: Response) -> str:
         "This is not a URL that takes remote write: check the endpoint's path. The samples are kept meanwhile"
     )
 
-
-EXPLAIN_NOT_FOUND: Final = (
-    "There is no such workspace there: compare the workspace id, the region in the host name and the account of the "
-    "role that signs. The samples are kept meanwhile"
-)
 
 _REASONS: Final = (
     ("labelset_limit", re.compile(r"per.label.?set.series|per.metric.series", re.IGNORECASE)),
@@ -213,34 +184,8 @@ def classify(message: str) -> str:
 
 def new_credentials_may_help(response: Response) -> bool:
     """Whether a refusal is about the session; a policy that allows nothing is asked again, not renewed against."""
-    missing = "no identity-based policy allows" in _message(response)
+    missing = "no identity-based policy allows" in explain.message_of(response)
     return response.status in (401, 403) and not missing
-
-
-def _explain_forbidden(response: Response) -> str:
-    message = _message(response)
-    if "not authorized" in message:
-        return (
-            "The role that signs may not write to this workspace: give it aps:RemoteWrite on the workspace's ARN, or "
-            "assume the role that has it. The samples are kept meanwhile"
-        )
-    if "expired" in message.lower():
-        return "The session has expired or the clock is wrong; new credentials are being fetched"
-    return (
-        "The signature was not accepted: check the region and service it is made for, the credentials and this "
-        "machine's clock. The samples are kept meanwhile"
-    )
-
-
-def _message(response: Response) -> str:
-    text = response.body[:1024].decode(errors="replace").strip()
-    try:
-        document = json.loads(text)
-    except ValueError:
-        return text or response.reason
-    if isinstance(document, dict):
-        return str(document.get("message") or document.get("Message") or text)
-    return text
 
 
 def _retry_after_s(response: Response) -> float | None:
