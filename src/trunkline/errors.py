@@ -98,12 +98,19 @@ class CredentialsError(TrunklineError):
     """No usable credentials.
 
     `hop` names the link of the chain that failed: `environment`, `profile`, `web identity`, `container`,
-    `instance`, `assume role`; `credentials` when nothing was found anywhere.
+    `instance`, `assume role`; `credentials` when nothing was found anywhere. `said` are the words of who refused, if
+    anybody did, and `change` is what the message says to do, to the letter: statements of policies, settings.
     """
 
-    def __init__(self, message: str, *, hop: str) -> None:
+    def __init__(self, message: str, *, hop: str, said: str = "", change: Sequence[str] = ()) -> None:
         super().__init__(message)
         self.hop = hop
+        self.said = said
+        self.change = tuple(change)
+
+    def repeated(self) -> CredentialsError:
+        """The same error, to be raised once more."""
+        return CredentialsError(str(self), hop=self.hop, said=self.said, change=self.change)
 
 
 class QueueError(TrunklineError):

@@ -4,6 +4,7 @@ import json
 import pytest
 from tests.aws.pretend import Answer, PretendAws, VirtualTime, granted, pretend_aws, refused
 
+from trunkline.aws.clock import ServerClock
 from trunkline.aws.credentials import CredentialsFactory, RefreshingCredentials
 from trunkline.errors import CredentialsError
 from trunkline.net.client import ClientFactory
@@ -17,7 +18,8 @@ def factory_for(
 ) -> CredentialsFactory:
     time = now or VirtualTime(1_800_000_000)
     clients = ClientFactory(aws.resolve())
-    return CredentialsFactory(clients, aws.environment | environment, clock=time.clock, sleep=time.sleep)
+    clock = ServerClock(time.clock, time.clock)
+    return CredentialsFactory(clients, aws.environment | environment, clock=clock, sleep=time.sleep)
 
 
 async def outcome(credentials: RefreshingCredentials) -> str:

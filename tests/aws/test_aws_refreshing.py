@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 import pytest
 from tests.aws.pretend import VirtualTime, settle
 
+from trunkline.aws.clock import ServerClock
 from trunkline.aws.credentials import Credentials, RefreshingCredentials
 from trunkline.errors import CredentialsError
 
@@ -34,7 +35,7 @@ async def running(source: Source, jitter: float = 0.0) -> AsyncIterator[Refreshi
         source.fetch,
         name="role R",
         hop="assume role",
-        clock=time.clock,
+        clock=ServerClock(time.clock, time.clock),
         sleep=time.sleep,
         jitter=lambda: jitter,
     )
@@ -162,7 +163,7 @@ async def test_a_source_that_hands_out_the_same_ones_for_a_while_is_asked_again_
 
     time = source.time
     credentials = RefreshingCredentials(
-        fetch, name="x", clock=time.clock, sleep=time.sleep, jitter=lambda: 0.5
+        fetch, name="x", clock=ServerClock(time.clock, time.clock), sleep=time.sleep, jitter=lambda: 0.5
     )
     task = asyncio.create_task(credentials.run())
     for _ in range(24 * 60):

@@ -8,6 +8,7 @@ from botocore.awsrequest import AWSRequest
 from tests.aws.pretend import Answer, closing, granted, pretend_aws, refused
 from tests.net.loopback import Authority, answering, raw_server
 
+from trunkline.aws.clock import ServerClock
 from trunkline.aws.keys import Credentials
 from trunkline.aws.sts import Sts, default_session_name, endpoint, parse_expiration
 from trunkline.errors import CredentialsError
@@ -25,14 +26,21 @@ IN_TIME = "Fri, 15 Jan 2027 08:00:01 GMT"
 async def assume(answer: Answer, external_id: str | None = None, region: str = "eu-west-1") -> Credentials:
     async with pretend_aws() as aws, closing(Client()) as client:
         aws.answers["AssumeRole"] = answer
-        sts = Sts(client, region=region, environment=aws.environment, now=lambda: NOW)
+        sts = Sts(
+            client, region=region, environment=aws.environment, clock=ServerClock(lambda: NOW, lambda: 0.0)
+        )
         return await sts.assume_role(CALLER, ROLE, session_name="s", external_id=external_id)
 
 
 async def test_assume_role_asks_signs_and_reads() -> None:
     async with pretend_aws() as aws, closing(Client()) as client:
         aws.answers["AssumeRole"] = granted(expiration="2027-01-15T09:00:00.5Z")
-        sts = Sts(client, region="eu-west-1", environment=aws.environment, now=lambda: NOW)
+        sts = Sts(
+            client,
+            region="eu-west-1",
+            environment=aws.environment,
+            clock=ServerClock(lambda: NOW, lambda: 0.0),
+        )
         credentials = await sts.assume_role(
             CALLER, ROLE, session_name="me@x", external_id="ex/1", duration_s=900
         )

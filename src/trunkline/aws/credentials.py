@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import time
 from collections.abc import Awaitable, Callable, Hashable, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from typing import Final, Self
 
+from trunkline.aws.clock import ServerClock
 from trunkline.aws.keys import Credentials
 from trunkline.aws.profile import ProfileProvider
 from trunkline.aws.providers import (
@@ -40,7 +40,6 @@ RETRY_MOST_S: Final = 30.0
 RENEW_AT_MOST_EVERY_S: Final = 10.0
 _LEAST_WAIT_S = 5.0
 
-Clock = Callable[[], float]
 Sleep = Callable[[float], Awaitable[None]]
 
 
@@ -53,7 +52,7 @@ class RefreshingCredentials:
 
     They are fetched anew between two thirds and five sixths of their remaining life, at a random moment so that
     many tasks do not ask at once; a failed fetch is repeated after 1 to 30 s while the old ones serve until they
-    expire. `name` tells people what this is. `clock` gives epoch seconds, `jitter` numbers in [0, 1).
+    expire. `name` tells people what this is. `clock` is AWS's time, `jitter` gives numbers in [0, 1).
     """
 
     def __init__(
@@ -62,13 +61,13 @@ class RefreshingCredentials:
         *,
         name: str,
         hop: str = "credentials",
-        clock: Clock = time.time,
+        clock: ServerClock | None = None,
         sleep: Sleep = asyncio.sleep,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self.name = name
+        self.clock = clock or ServerClock()
         self._fetch = fetch
-        self._clock = clock
         self._sleep = sleep
         self._jitter = jitter
         self._credentials: Credentials | None = None
@@ -86,8 +85,9 @@ class RefreshingCredentials:
         """
         credentials = self._credentials
         if credentials is None:
-            raise CredentialsError(str(self._error), hop=self._error.hop)
-        if credentials.expires_at is not None and credentials.expires_at <= self._clock():
+            raise self._error.repeated()
+        if credentials.expires_at is not None and credentials.expires_at <= self.clock.now():
+            self.renew()  # the machine slept, or its clock is not what it was when the renewal was planned
             why = f"they could not be renewed: {self._error}" if self._failures else "they are being renewed"
             raise CredentialsError(
                 f"{self.name}: the credentials expired at {_moment(credentials.expires_at)} and {why}",
@@ -105,7 +105,7 @@ class RefreshingCredentials:
 
     def renew(self) -> None:
         """Ask for fresh credentials before their time, as after an answer 403; at most every 10 s."""
-        early = abs(self._clock() - self._fetched_at) >= RENEW_AT_MOST_EVERY_S
+        early = abs(self.clock.now() - self._fetched_at) >= RENEW_AT_MOST_EVERY_S
         if early and self._pause is not None:
             self._pause.cancel()
 
@@ -133,11 +133,11 @@ class RefreshingCredentials:
             self._credentials = credentials
             self._failures = 0
             self._ready.set()
-        self._fetched_at = self._clock()
+        self._fetched_at = self.clock.now()
         self._attempted.set()
 
     def _refuse_expired(self, credentials: Credentials) -> None:
-        if credentials.expires_at is not None and credentials.expires_at <= self._clock():
+        if credentials.expires_at is not None and credentials.expires_at <= self.clock.now():
             raise CredentialsError(
                 f"{credentials.source or self.name} gave credentials that expired at "
                 f"{_moment(credentials.expires_at)}; check the clock of this machine, then that source",
@@ -165,7 +165,7 @@ class RefreshingCredentials:
         assert self._credentials is not None
         if self._credentials.expires_at is None:
             return float(2**31)
-        left = self._credentials.expires_at - self._clock()
+        left = self._credentials.expires_at - self.clock.now()
         return max(_LEAST_WAIT_S, left * (2 / 3 + self._jitter() / 6))
 
 
@@ -173,7 +173,7 @@ class CredentialsFactory:
     """Gives credentials, shared for equal arguments; `async with` runs their renewal.
 
     `environment` is what the standard chain reads its variables from. Credentials may be asked for before the
-    factory is entered: they are fetched once it is.
+    factory is entered: they are fetched once it is. `clock` is what all of them, and all who sign with them, share.
     """
 
     def __init__(
@@ -181,12 +181,12 @@ class CredentialsFactory:
         clients: ClientFactory,
         environment: Mapping[str, str],
         *,
-        clock: Clock = time.time,
+        clock: ServerClock | None = None,
         sleep: Sleep = asyncio.sleep,
     ) -> None:
+        self.clock = clock or ServerClock()
         self._clients = clients
         self._environment = environment
-        self._clock = clock
         self._sleep = sleep
         self._shared: dict[Hashable, RefreshingCredentials] = {}
         self._client: Client | None = None
@@ -195,7 +195,7 @@ class CredentialsFactory:
 
     def default(self, region: str = "") -> RefreshingCredentials:
         """Credentials of the standard chain; `region` is where roles of profiles and web identities are assumed."""
-        region = region or self._region()
+        region = region or self.region
         return self._share(("default", region), "AWS credentials", "credentials", self._chain(region).fetch)
 
     def assume_role(
@@ -208,10 +208,10 @@ class CredentialsFactory:
         session_name: str | None = None,
     ) -> RefreshingCredentials:
         """Credentials of `role_arn`, assumed with those of the standard chain at STS in `sts_region` or `region`."""
-        home = sts_region or region or self._region()
+        home = sts_region or region or self.region
         name = session_name or default_session_name()
         base = self.default(home)
-        sts = Sts(self._link(), region=home, environment=self._environment, now=self._clock)
+        sts = Sts(self._link(), region=home, environment=self._environment, clock=self.clock)
         fetch = partial(_assume, sts, base, role_arn, session_name=name, external_id=external_id)
         key = ("role", role_arn, home, external_id, name)
         return self._share(key, f"role {role_arn}", "assume role", fetch)
@@ -220,9 +220,11 @@ class CredentialsFactory:
         self, role_arn: str, token_file: str, *, region: str, session_name: str | None = None
     ) -> RefreshingCredentials:
         """Credentials of `role_arn` for the OpenID Connect token in `token_file`."""
-        home = region or self._region()
+        home = region or self.region
         name = session_name or default_session_name()
-        fetch = partial(web_identity, self._link(), self._environment, home, role_arn, token_file, name)
+        fetch = partial(
+            web_identity, self._link(), self._environment, home, role_arn, token_file, name, self.clock
+        )
         return self._share(
             ("web", role_arn, token_file, home, name), f"role {role_arn}", "web identity", fetch
         )
@@ -243,7 +245,9 @@ class CredentialsFactory:
             await self._client.aclose()
             self._client = None
 
-    def _region(self) -> str:
+    @property
+    def region(self) -> str:
+        """The region of the environment, for whoever names none."""
         environment = self._environment
         return environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION") or FALLBACK_REGION
 
@@ -262,8 +266,8 @@ class CredentialsFactory:
             "EcsContainer": container,
             "Ec2InstanceMetadata": instance,
         }
-        profile = ProfileProvider(environment, client, region, sources)
-        token = WebIdentityProvider(environment, client, region)
+        profile = ProfileProvider(environment, client, region, sources, clock=self.clock)
+        token = WebIdentityProvider(environment, client, region, self.clock)
         return Chain((keys, profile, token, container, instance))
 
     def _share(
@@ -271,7 +275,7 @@ class CredentialsFactory:
     ) -> RefreshingCredentials:
         if key not in self._shared:
             self._shared[key] = RefreshingCredentials(
-                fetch, name=name, hop=hop, clock=self._clock, sleep=self._sleep
+                fetch, name=name, hop=hop, clock=self.clock, sleep=self._sleep
             )
             if self._running:
                 self._start(self._shared[key])

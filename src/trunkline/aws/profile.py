@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
+from trunkline.aws.clock import ServerClock
 from trunkline.aws.keys import Credentials
 from trunkline.aws.providers import FALLBACK_REGION, Provider, from_document, web_identity
 from trunkline.aws.sts import DEFAULT_DURATION_S, Sts, default_session_name
@@ -77,12 +78,14 @@ class ProfileProvider:
         sources: Mapping[str, Provider],
         *,
         process_timeout_s: float = _PROCESS_TIMEOUT_S,
+        clock: ServerClock | None = None,
     ) -> None:
         self._environment = environment
         self._client = client
         self._region = region
         self._sources = sources
         self._process_timeout_s = process_timeout_s
+        self._clock = clock
         self._name = environment.get("AWS_PROFILE") or "default"
 
     def absent(self) -> str | None:
@@ -158,10 +161,16 @@ class ProfileProvider:
         token_file = settings.get("web_identity_token_file")
         if token_file:
             return await web_identity(
-                self._client, self._environment, region, settings["role_arn"], token_file, session_name
+                self._client,
+                self._environment,
+                region,
+                settings["role_arn"],
+                token_file,
+                session_name,
+                self._clock,
             )
         base = await self._base(name, settings, profiles, through)
-        sts = Sts(self._client, region=region, environment=self._environment)
+        sts = Sts(self._client, region=region, environment=self._environment, clock=self._clock)
         return await sts.assume_role(
             base,
             settings["role_arn"],

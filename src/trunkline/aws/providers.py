@@ -12,6 +12,8 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, ClassVar, Final, Protocol
 
+from trunkline.aws import explain
+from trunkline.aws.clock import ServerClock
 from trunkline.aws.keys import Credentials
 from trunkline.aws.sts import Sts, default_session_name, parse_expiration
 from trunkline.errors import CredentialsError, FetchError
@@ -64,6 +66,7 @@ class Chain:
             f"no AWS credentials found. Tried in this order: {'; '.join(tried)}. In ECS give the task definition a "
             "task role (taskRoleArn); elsewhere set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
             hop="credentials",
+            change=explain.no_credentials(),
         )
 
 
@@ -140,10 +143,13 @@ class WebIdentityProvider:
 
     hop: ClassVar[str] = "web identity"
 
-    def __init__(self, environment: Mapping[str, str], client: Client, region: str) -> None:
+    def __init__(
+        self, environment: Mapping[str, str], client: Client, region: str, clock: ServerClock | None = None
+    ) -> None:
         self._environment = environment
         self._client = client
         self._region = region
+        self._clock = clock
 
     def absent(self) -> str | None:
         return (
@@ -159,7 +165,9 @@ class WebIdentityProvider:
             raise CredentialsError("AWS_WEB_IDENTITY_TOKEN_FILE is set but AWS_ROLE_ARN is not", hop=self.hop)
         path = self._environment["AWS_WEB_IDENTITY_TOKEN_FILE"]
         name = self._environment.get("AWS_ROLE_SESSION_NAME") or default_session_name()
-        return await web_identity(self._client, self._environment, self._region, role_arn, path, name)
+        return await web_identity(
+            self._client, self._environment, self._region, role_arn, path, name, self._clock
+        )
 
 
 async def web_identity(
@@ -169,10 +177,11 @@ async def web_identity(
     role_arn: str,
     token_file: str,
     session_name: str,
+    clock: ServerClock | None = None,
 ) -> Credentials:
     """Credentials of `role_arn` for the token in `token_file`; raises CredentialsError, hop `web identity`."""
     token = read_token(token_file, "web identity", "web_identity_token_file")
-    sts = Sts(client, region=region or FALLBACK_REGION, environment=environment)
+    sts = Sts(client, region=region or FALLBACK_REGION, environment=environment, clock=clock)
     return await sts.assume_role_with_web_identity(role_arn, token, session_name=session_name)
 
 

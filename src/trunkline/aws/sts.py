@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import os
 import re
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import urlencode
 
-from trunkline.aws import sigv4
+from trunkline.aws import explain, explain_sts, sigv4
+from trunkline.aws.clock import ServerClock
 from trunkline.aws.keys import Credentials
 from trunkline.errors import CredentialsError, FetchError
 from trunkline.net.client import Client
@@ -22,16 +23,15 @@ from trunkline.net.message import Request, Response, parse_http_date
 DEFAULT_DURATION_S: Final = 3600
 _TIMEOUT_S = 15.0
 _MAX_ANSWER_BYTES = 256 * 1024
-_MAX_SKEW_S = 300.0
 _DOMAINS = {
     "cn-": "amazonaws.com.cn",
     "us-iso-": "c2s.ic.gov",
     "us-isob-": "sc2s.sgov.gov",
     "eusc-": "amazonaws.eu",
 }
-_CALLER = re.compile(r"User: (arn:\S+)")
 _ROLE = "assume role"
 _WEB = "web identity"
+_SELF = "credentials"
 
 
 def endpoint(region: str, environment: Mapping[str, str]) -> str:
@@ -84,8 +84,16 @@ def _leaves(document: bytes) -> dict[str, str]:
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class CallerIdentity:
+    """Whom AWS takes us for."""
+
+    arn: str
+    account: str
+
+
 class Sts:
-    """STS as seen from one region; `now` is the clock that requests are signed with, in epoch seconds."""
+    """STS as seen from one region; `clock` is what requests are signed with, and is told what STS says of the time."""
 
     def __init__(
         self,
@@ -93,12 +101,28 @@ class Sts:
         *,
         region: str,
         environment: Mapping[str, str],
-        now: Callable[[], float] = time.time,
+        clock: ServerClock | None = None,
     ) -> None:
         self._client = client
         self._region = region
-        self._url = endpoint(region, environment)
-        self._now = now
+        self.url = endpoint(region, environment)
+        self._clock = clock or ServerClock()
+
+    async def caller_identity(self, credentials: Credentials) -> CallerIdentity:
+        """Whose `credentials` these are. Needs no permission; raises CredentialsError, hop `credentials`."""
+        asked_at = self._clock.now()
+        response = await self._ask({"Action": "GetCallerIdentity"}, _SELF, credentials)
+        if response.status != 200:
+            refusal = _refusal(response, asked_at)
+            explainer = explain_sts.StsExplainer(refusal, credentials, self._region)
+            what = f"STS in {self._region} does not take the credentials"
+            raise _refused(what, explainer.caller_identity(), _SELF)
+        try:
+            found = _leaves(response.body)
+            return CallerIdentity(found["Arn"], found["Account"])
+        except (KeyError, ValueError) as error:
+            what = f"what answered at {self.url} is not STS: {error}. Check AWS_ENDPOINT_URL"
+            raise CredentialsError(what, hop=_SELF) from None
 
     async def assume_role(
         self,
@@ -122,11 +146,13 @@ class Sts:
         }
         if external_id:
             form["ExternalId"] = external_id
+        asked_at = self._clock.now()
         response = await self._ask(form, _ROLE, credentials)
         if response.status != 200:
-            refusal = _Refusal(response, self._now())
-            text = refusal.of_assume_role(role_arn, credentials, external_id, self._region)
-            raise CredentialsError(text, hop=_ROLE)
+            refusal = _refusal(response, asked_at)
+            explainer = explain_sts.StsExplainer(refusal, credentials, self._region)
+            explanation = explainer.assume_role(role_arn, external_id=bool(external_id))
+            raise _refused(f"cannot assume {role_arn}", explanation, _ROLE)
         return _credentials(response, _ROLE, f"assumed role {role_arn}")
 
     async def assume_role_with_web_identity(
@@ -140,9 +166,12 @@ class Sts:
             "DurationSeconds": str(duration_s),
             "WebIdentityToken": token,
         }
+        asked_at = self._clock.now()
         response = await self._ask(form, _WEB)
         if response.status != 200:
-            raise CredentialsError(_Refusal(response, self._now()).of_web_identity(role_arn), hop=_WEB)
+            refusal = _refusal(response, asked_at)
+            explanation = explain.Explanation(refusal.said, explain_sts.web_identity(refusal, role_arn))
+            raise _refused(f"cannot assume {role_arn} with a web identity", explanation, _WEB)
         return _credentials(response, _WEB, f"web identity as {role_arn}")
 
     async def _ask(
@@ -150,20 +179,18 @@ class Sts:
     ) -> Response:
         content = {"content-type": "application/x-www-form-urlencoded; charset=utf-8"}
         body = urlencode({**form, "Version": "2011-06-15"}).encode()
-        request = Request("POST", self._url, content, body)
+        request = Request("POST", self.url, content, body)
         try:
             if credentials is not None:
-                at = datetime.fromtimestamp(self._now(), UTC)
+                at = datetime.fromtimestamp(self._clock.now(), UTC)
                 request = sigv4.sign(request, credentials, region=self._region, service="sts", at=at)
-            return await self._client.exchange(
-                request, timeout_s=_TIMEOUT_S, max_body_bytes=_MAX_ANSWER_BYTES
+            return await self._clock.timed(
+                self._client.exchange(request, timeout_s=_TIMEOUT_S, max_body_bytes=_MAX_ANSWER_BYTES)
             )
         except FetchError as error:
-            raise CredentialsError(
-                f"STS gave no answer: {error}. Check the region ({self._region}) and that there is a way to STS "
-                f"from here: a NAT gateway, a public address, or the VPC endpoint com.amazonaws.{self._region}.sts",
-                hop=hop,
-            ) from error
+            found = explain_sts.unreachable_sts(self._region, error)
+            text = f"STS gave no answer: {found.said}. {found.why}"
+            raise CredentialsError(text, hop=hop, said=found.said, change=found.change) from error
 
 
 def _credentials(response: Response, hop: str, source: str) -> Credentials:
@@ -180,90 +207,18 @@ def _credentials(response: Response, hop: str, source: str) -> Credentials:
         raise CredentialsError(f"STS answered 200 without usable credentials: {error}", hop=hop) from None
 
 
-class _Refusal:
-    """What STS said instead of giving credentials."""
+def _refusal(response: Response, asked_at: float) -> explain_sts.Refusal:
+    """What STS said to a request signed at `asked_at`, in epoch seconds."""
+    try:
+        found = _leaves(response.body)
+    except ValueError:
+        found = {}
+    code, message = found.get("Code", ""), explain.quoted(found.get("Message", ""))
+    date = parse_http_date(response.headers.get("date", ""))
+    said = f"«{message}» ({code})" if code else response.status_line
+    return explain_sts.Refusal(said, code, message, 0.0 if date is None else asked_at - date)
 
-    def __init__(self, response: Response, now: float) -> None:
-        try:
-            found = _leaves(response.body)
-        except ValueError:
-            found = {}
-        self.code = found.get("Code", "")
-        self.message = found.get("Message", "")
-        date = parse_http_date(response.headers.get("date", ""))
-        self._skew_s = 0.0 if date is None else now - date
-        said = f"«{self.message}» ({self.code})" if self.code else response.status_line
-        self.said = f"AWS says {said}"
 
-    @property
-    def is_clock(self) -> bool:
-        """Whether this machine's clock is the likely cause."""
-        told = self.message.startswith(("Signature expired", "Signature not yet current"))
-        return told or self.code == "RequestExpired" or abs(self._skew_s) > _MAX_SKEW_S
-
-    def of_assume_role(
-        self, role_arn: str, credentials: Credentials, external_id: str | None, region: str
-    ) -> str:
-        """Why AssumeRole failed and what to check."""
-        key = f"the access key {credentials.access_key_id} (from {credentials.source or 'an unnamed source'})"
-        expired = f"the session of {key} has expired; a new one is fetched from there"
-        why = {
-            "AccessDenied": self._denied(role_arn, credentials, external_id),
-            "ExpiredToken": expired,
-            "ExpiredTokenException": expired,
-            "InvalidClientTokenId": (
-                f"AWS does not know {key} in {region}: it was deleted or switched off, its session token is missing "
-                "or mistyped, or it belongs to another partition or to a region that is not enabled"
-            ),
-            "SignatureDoesNotMatch": self._mismatch(key),
-            "RequestExpired": self._mismatch(key),
-            "RegionDisabledException": (
-                f"STS is not activated in {region} for the account asked: activate it there (IAM, Account settings), "
-                "or set sts_region to a region where it is"
-            ),
-            "ValidationError": "check role_arn, external_id and session_name",
-        }.get(self.code, self._other())
-        return f"cannot assume {role_arn}: {self.said}. {why[0].upper()}{why[1:]}."
-
-    def of_web_identity(self, role_arn: str) -> str:
-        """Why AssumeRoleWithWebIdentity failed and what to check."""
-        why = {
-            "AccessDenied": (
-                f"the trust policy of {role_arn} does not let this token in, or the role does not exist: compare its "
-                "Principal (the OIDC provider) and its conditions on aud and sub with the token"
-            ),
-            "ExpiredTokenException": "the token in the file has expired; whatever writes it has to renew it",
-            "InvalidIdentityToken": (
-                "the token does not belong to an OIDC provider of the role's account; create the provider there"
-            ),
-        }.get(self.code, self._other())
-        return f"cannot assume {role_arn} with a web identity: {self.said}. {why[0].upper()}{why[1:]}."
-
-    def _denied(self, role_arn: str, credentials: Credentials, external_id: str | None) -> str:
-        match = _CALLER.match(self.message)
-        caller = (
-            match[1] if match else f"the caller (key {credentials.access_key_id}, from {credentials.source})"
-        )
-        ours = f"the identity policy of {caller} lacks sts:AssumeRole on {role_arn}"
-        theirs = f"the trust policy of {role_arn} does not name {caller} (or there is no such role)"
-        external = (
-            f"the trust policy of {role_arn} asks for another external id than the one sent"
-            if external_id
-            else f"the trust policy of {role_arn} asks for an external id and none was sent (set external_id)"
-        )
-        if "explicit deny" in self.message:
-            return f"a policy denies it explicitly; look for a Deny that covers sts:AssumeRole on {role_arn}"
-        if "no identity-based policy" in self.message:
-            return ours
-        if "no resource-based policy" in self.message:
-            return f"either {theirs}, or {external}"
-        return f"either {ours}; or {theirs}; or {external}"
-
-    def _mismatch(self, key: str) -> str:
-        if self.is_clock:
-            skew = f" by {self._skew_s:+.0f}s" if abs(self._skew_s) > 1 else ""
-            return f"the clock of this machine is off{skew}: AWS takes 5 minutes; set it right (chrony, NTP)"
-        return f"the secret of {key} is not the one that AWS has for it: check it for typing errors"
-
-    def _other(self) -> str:
-        return "this is tried again" if self.code else "what answered may not be STS; check AWS_ENDPOINT_URL"
+def _refused(what: str, explanation: explain.Explanation, hop: str) -> CredentialsError:
+    text = f"{what}: AWS says {explanation.said}. {explain.sentence(explanation.why)}"
+    return CredentialsError(text, hop=hop, said=explanation.said, change=explanation.change)

@@ -13,10 +13,10 @@ from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import urlencode, urlsplit
 
-from trunkline.aws import sigv4
+from trunkline.aws import explain, sigv4
 from trunkline.aws.credentials import RefreshingCredentials
 from trunkline.errors import FetchError, QueryError
-from trunkline.net.client import Client
+from trunkline.net.fetcher import Fetcher
 from trunkline.net.message import Request, Response
 
 _HOST: Final = re.compile(r"(?:[^.]+\.)?aps-workspaces(?:-fips)?\.([a-z0-9-]+)\.")
@@ -56,7 +56,7 @@ class Workspace:
     """
 
     def __init__(
-        self, client: Client, url: str, region: str = "", credentials: RefreshingCredentials | None = None
+        self, client: Fetcher, url: str, region: str = "", credentials: RefreshingCredentials | None = None
     ) -> None:
         self.url = f"{url.rstrip('/').removesuffix('/api/v1')}/api/v1"
         self._client = client
@@ -80,11 +80,11 @@ class Workspace:
         if self._credentials is not None:
             await self._credentials.attempted()
             key = self._credentials.current()
-            request = sigv4.sign(request, key, region=self._region, service="aps", at=datetime.now(UTC))
+            at = datetime.fromtimestamp(self._credentials.clock.now(), UTC)
+            request = sigv4.sign(request, key, region=self._region, service="aps", at=at)
+        exchange = self._client.exchange(request, timeout_s=_TIMEOUT_S, max_body_bytes=_MAX_ANSWER_BYTES)
         try:
-            response = await self._client.exchange(
-                request, timeout_s=_TIMEOUT_S, max_body_bytes=_MAX_ANSWER_BYTES
-            )
+            response = await (self._credentials.clock.timed(exchange) if self._credentials else exchange)
         except FetchError as error:
             raise QueryError(f"the workspace gave no answer: {error}") from error
         return _data(response, self._region)
@@ -135,7 +135,7 @@ _REMEDIES: Final = (
 
 
 def _refusal(status_line: str, text: str, region: str) -> str:
-    said = text.partition("\n")[0] or "nothing"
+    said = explain.quoted(text) or "nothing"
     place = f" in {region}" if region else ""
     remedy = next((remedy for words, remedy in _REMEDIES if words.lower() in text.lower()), "")
     return f"the workspace{place} answered {status_line}: «{said}»{'. To do: ' + remedy if remedy else ''}"
