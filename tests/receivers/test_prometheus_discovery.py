@@ -407,7 +407,7 @@ class Changing:
 
     async def until(self, condition: Callable[[], object]) -> None:
         async with asyncio.timeout(5):
-            while not condition():
+            while not condition():  # noqa: ASYNC110 (conditions of many kinds)
                 await asyncio.sleep(0.01)
 
 

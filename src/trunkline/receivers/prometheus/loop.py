@@ -130,10 +130,11 @@ class TargetLoop:
         self._closed = True
 
     def end(self, timestamp_s: float, *, reports: bool = True) -> None:
-        """Mark every series as stale, `up` and its like too with `reports`; only if there was a scrape."""
+        """Scrape no more, and mark every series as stale, with `reports` also `up` and its like."""
         if self._timestamp_s and not self._closed:
             self._inlet.consume(self.columns.ended(timestamp_s, reports=reports))
             self.columns.handed_on()
+        self._closed = True
 
     def close(self) -> None:
         self._closed = True

@@ -186,22 +186,22 @@ def _read(answer: bytes, query: bytes) -> _Message:
         flags, questions, answers = struct.unpack_from(">HHH", answer, 2)
         if not flags & _ANSWER or answer[:2] != query[:2] or questions != 1:
             raise ValueError("it is no answer to what was asked")
+        if flags & _TRUNCATED:
+            return _Message(flags & 15, truncated=True, records=())
         _, position = _name(answer, 12)
         records = list(_records(answer, position + 4, answers))
     except (struct.error, IndexError):
         raise ValueError("the answer is cut short") from None
-    return _Message(flags & 15, bool(flags & _TRUNCATED), [] if flags & _TRUNCATED else records)
+    return _Message(flags & 15, truncated=False, records=records)
 
 
 def _records(answer: bytes, position: int, count: int) -> Iterator[Record]:
     for _ in range(count):
-        if position == len(answer):  # a truncated answer announces more than it holds
-            return
         _, position = _name(answer, position)
         type_, _, _, size = struct.unpack_from(">HHIH", answer, position)
         position += 10
         if position + size > len(answer):
-            return
+            raise IndexError
         if type_ in _NAMES:
             yield _record(answer, position, size, _NAMES[type_])
         position += size
