@@ -6,10 +6,12 @@ it is sent soon, as is usual. Layout of a queue's folder, all numbers little-end
 
     lock                    held with flock while a process uses the folder
     cursor                  two slots of {u32 crc, u64 generation, u64 segment, u64 offset}, written in turn
-    0000000000000001.seg    records: {u32 crc of the rest, u32 payload bytes} payload
+    0000000000000001.seg    records: {"TLq1", u32 crc of the payload, u32 payload bytes} payload
                             payload: u16 fragments, then for each {u64 lane, u32 raw bytes, u32 samples,
                             i64 oldest and newest timestamp in ms, u32 data bytes}, then the data of each
+    damaged/                what could not be read, by segment and offset
 
+Behind damage, the next record is found by the four bytes it begins with: damage costs the records it lies in.
 Every process starts a segment of its own, and a chunk never spans segments: slots, and with them lanes, mean
 something only within one process.
 """
@@ -36,10 +38,14 @@ from trunkline.errors import QueueError
 
 log = logging.getLogger(__name__)
 
-_HEAD: Final = struct.Struct("<II")
+_MAGIC: Final = b"TLq1"
+_HEAD: Final = struct.Struct("<4sII")
 _COUNT: Final = struct.Struct("<H")
 _FRAGMENT: Final = struct.Struct("<QIIqqI")
 _CURSOR: Final = struct.Struct("<IQQQ")
+
+ASIDE_BYTES: Final = 16 * 1024 * 1024
+"""How much of what cannot be read is kept for somebody to look at."""
 
 SEGMENT_BYTES: Final = 4 * 1024 * 1024
 RECORD_BYTES: Final = 256 * 1024
@@ -145,6 +151,8 @@ class _Segment:
     number: int
     path: Path
     fd: int
+    unreadable: Callable[[_Segment, int, int], None]
+    """Told of the bytes from one offset to another that are no record."""
     end: int = 0
     samples: int = 0
     newest_ms: int = 0
@@ -170,23 +178,42 @@ class _Segment:
             self.remembered.popleft()
 
     def records(self, offset: int) -> Iterator[tuple[Sequence[Fragment], int]]:
-        """Each record from `offset` on and where it ends; stops at the first that cannot be read."""
+        """Each record from `offset` on and where it ends."""
         if self.remembered and self.remembered[0][0] == offset:
             return ((fragments, end) for _, fragments, end in self.remembered)
         return self.read(offset, self.end)
 
     def read(self, offset: int, end: int) -> Iterator[tuple[Sequence[Fragment], int]]:
-        """The same, from the file."""
-        while offset + _HEAD.size <= end:
-            head = os.pread(self.fd, _HEAD.size, offset)
-            if len(head) < _HEAD.size:
-                return
-            checksum, size = _HEAD.unpack(head)
-            payload = os.pread(self.fd, size, offset + _HEAD.size) if size <= end - offset else b""
-            if len(payload) != size or not size or crc32(payload) != checksum:
-                return
-            offset += _HEAD.size + size
-            yield _decode(payload), offset
+        """The same, from the file; what cannot be read is passed over."""
+        while offset < end:
+            payload = self._payload_at(offset, end)
+            if payload is None:
+                behind = self._next_record(offset + 1, end)
+                self.unreadable(self, offset, behind)
+                offset = behind
+            else:
+                offset += _HEAD.size + len(payload)
+                yield _decode(payload), offset
+
+    def _payload_at(self, offset: int, end: int) -> bytes | None:
+        head = os.pread(self.fd, _HEAD.size, offset)
+        if len(head) < _HEAD.size:
+            return None
+        magic, checksum, size = _HEAD.unpack(head)
+        if magic != _MAGIC or not 0 < size <= end - offset - _HEAD.size:
+            return None
+        payload = os.pread(self.fd, size, offset + _HEAD.size)
+        return payload if len(payload) == size and crc32(payload) == checksum else None
+
+    def _next_record(self, offset: int, end: int) -> int:
+        """Where the next record begins; the end if there is none."""
+        data = os.pread(self.fd, end - offset, offset)
+        found = data.find(_MAGIC)
+        while found >= 0:
+            if self._payload_at(offset + found, end) is not None:
+                return offset + found
+            found = data.find(_MAGIC, found + 1)
+        return end
 
 
 class DiskQueue:
@@ -212,6 +239,7 @@ class DiskQueue:
         self._remembered_bytes = remembered_bytes
         self._segments: deque[_Segment] = deque()
         self._out: Chunk | None = None
+        self._set_aside: set[tuple[int, int]] = set()
         with ExitStack() as undo:
             self._lock_fd = _lock(folder, patience_s)
             undo.callback(os.close, self._lock_fd)
@@ -256,12 +284,14 @@ class DiskQueue:
             self._drop_empty()
             segment = self._segments[0]
             self._out = gather(segment.records(self._offset), limits)
-            if self._out is not None or self._offset >= segment.end:
+            if self._out is not None:
                 return self._out
-            log.error("%s is damaged after byte %d: the rest of it is given up", segment.path, self._offset)
+            if segment.samples:  # they were in what cannot be read
+                self._lost(segment.samples, "damaged")
+                segment.samples = 0
             if len(self._segments) == 1:
-                self._segments.append(self._create(segment.number + 1))
-            self._give_up_first("damaged")
+                self._offset = segment.end
+                return None
 
     def acknowledge(self, chunk: Chunk) -> None:
         if chunk is not self._out:
@@ -346,7 +376,8 @@ class DiskQueue:
 
     def _create(self, number: int) -> _Segment:
         path = self._folder / f"{number:016d}.seg"
-        return _Segment(number, path, os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        return _Segment(number, path, fd, self._keep_aside)
 
     def _open_segments(self, undo: ExitStack) -> int:
         """Take up what earlier processes left, and start a segment of our own; returns the offset to go on at."""
@@ -370,13 +401,24 @@ class DiskQueue:
     def _index(self, segment: _Segment, start: int) -> None:
         """Count the records an earlier process left; a torn one at the end never counted as kept."""
         size = os.fstat(segment.fd).st_size
-        segment.end = start
         for fragments, end in segment.read(start, size):
             segment.add(fragments, end)
-        if size > segment.end:
-            log.error(
-                "%s: %d bytes after byte %d cannot be read", segment.path, size - segment.end, segment.end
-            )
+        segment.end = size
+
+    def _keep_aside(self, segment: _Segment, start: int, stop: int) -> None:
+        """Put bytes that are no record where somebody can look at them, as long as they are not too many."""
+        if (segment.number, start) in self._set_aside:
+            return
+        self._set_aside.add((segment.number, start))
+        place = self._folder / "damaged" / f"{segment.number:016d}-{start}"
+        kept = "and not kept, there is too much of it already"
+        with suppress(OSError):
+            place.parent.mkdir(exist_ok=True)
+            there = sum(path.stat().st_size for path in place.parent.iterdir())
+            if there + stop - start <= ASIDE_BYTES:
+                place.write_bytes(os.pread(segment.fd, stop - start, start))
+                kept = f"kept as {place}"
+        log.error("%s: bytes %d to %d cannot be read, %s", segment.path, start, stop, kept)
 
 
 class MemoryQueue:
@@ -495,7 +537,7 @@ def _encode(fragments: Sequence[Fragment]) -> tuple[list[bytes], int]:
     for part in parts:
         checksum = crc32(part, checksum)
         size += len(part)
-    return [_HEAD.pack(checksum, size), *parts], _HEAD.size + size
+    return [_HEAD.pack(_MAGIC, checksum, size), *parts], _HEAD.size + size
 
 
 def _decode(payload: bytes) -> list[Fragment]:
