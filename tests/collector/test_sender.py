@@ -196,7 +196,7 @@ async def test_requests_wait_only_where_that_may_fill_them(
         async with asyncio.timeout(5):
             while metrics.delivered.total() < 5 * len(lanes):  # noqa: ASYNC110
                 await asyncio.sleep(0)
-    assert (len(receiver.requests), clock.slept) == (requests, pauses)
+    assert (len(receiver.requests), [one for one in clock.slept if one > 0.1]) == (requests, pauses)
 
 
 def test_pauses_grow_to_their_bound_and_vary_by_their_share() -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final, Self
 
+from trunkline.collector.pace import Pace
 from trunkline.collector.queue import Chunk, Lost, MemoryQueue, Queue
 from trunkline.component.contract import Delivery, Fragment
 from trunkline.component.metrics import SelfMetrics
@@ -65,6 +66,7 @@ class Sender:
         self._clock = clock
         self._backoff = delivery.backoff
         self._chance = chance
+        self._pace = Pace(clock.monotonic())
         self._wake = asyncio.Event()
         self._hurry = asyncio.Event()
         self._full = asyncio.Event()
@@ -107,7 +109,9 @@ class Sender:
         if not incoming:
             return
         self._queue.drop_older(self._too_old_ms())
-        self._metrics.kept.add(self._queue.append(incoming), self._name)
+        kept = self._queue.append(incoming)
+        self._metrics.kept.add(kept, self._name)
+        self._pace.came_in(kept, self._clock.monotonic())
         self._settled.clear()
         self._wake.set()
         if self._queue.samples >= self._delivery.limits.max_samples:
@@ -146,8 +150,18 @@ class Sender:
             self._wake.clear()
             await self._wake.wait()
         else:
+            started_s = self._clock.monotonic()
             await self._settle(chunk)
             self._queue.acknowledge(chunk)
+            if self._queue.samples and not self._hurry.is_set():
+                await self._keep_pace(chunk.samples, started_s)
+
+    async def _keep_pace(self, samples: int, started_s: float) -> None:
+        """Leave the receiver a moment before the next request of a backlog."""
+        now_s = self._clock.monotonic()
+        pause_s = self._pace.pause_s(samples, now_s - started_s, now_s, self._chance())
+        if pause_s > 0:
+            await self._pause(pause_s)
 
     async def _settle(self, chunk: Chunk) -> None:
         """Deliver or refuse every sample of `chunk`; a refused request is halved to find the series at fault."""
@@ -211,11 +225,14 @@ class Sender:
             log.info("%s: samples are being delivered again", self._name)
         self._failures = 0
         self._explained = ""
+        self._pace.taken()
         self._metrics.delivered.add(sum(fragment.samples for fragment in part), self._name)
         self._metrics.sent_bytes.add(size, self._name)
 
     async def _pause_after(self, error: RetryLater | Hold) -> None:
         self._failures += 1
+        if error.reason == "throttled":
+            self._pace.throttled()
         if error.reason != self._explained:
             self._explained = error.reason
             log.warning("%s: %s; %d samples wait in the queue", self._name, error, self._queue.samples)

@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import pytest
+
+from trunkline.collector.pace import FLOOR_PER_S, LEAST, MOST, Pace
+
+
+def fed(rate: float, seconds: int) -> Pace:
+    pace = Pace(0.0)
+    for second in range(1, seconds + 1):
+        pace.came_in(int(rate), float(second))
+    return pace
+
+
+@pytest.mark.parametrize("seconds", [5, 60, 600])
+def test_the_live_rate_is_what_came_in_lately(seconds: int) -> None:
+    assert fed(20_000, seconds).live_rate(float(seconds)) == pytest.approx(20_000, rel=0.15)
+
+
+def test_half_an_hour_is_caught_up_in_two_minutes() -> None:
+    pace, now_s, backlog = fed(20_000, 1800), 1800.0, 1800 * 20_000
+    while backlog > 0:
+        pause_s = pace.pause_s(10_000, 0.005, now_s, 0.5) + 0.005
+        now_s += pause_s
+        came_in = int(20_000 * pause_s)
+        pace.came_in(came_in, now_s)
+        backlog += came_in - 10_000
+    assert 60 < now_s - 1800 < 120
+
+
+def test_throttling_slows_down_and_success_speeds_up_again() -> None:
+    pace = fed(20_000, 600)
+    usual_s = pace.pause_s(10_000, 0.0, 600.0, 0.5)
+    for _ in range(10):
+        pace.throttled()
+    assert pace.multiple == LEAST
+    assert pace.pause_s(10_000, 0.0, 600.0, 0.5) == pytest.approx(usual_s * MOST / LEAST)
+    for _ in range(100):
+        pace.taken()
+    assert pace.multiple == MOST
+
+
+def test_a_fleet_spreads_out_and_the_small_need_not_wait_long() -> None:
+    pace = fed(20_000, 600)
+    assert pace.pause_s(10_000, 0.0, 600.0, 1.0) > 1.5 * pace.pause_s(10_000, 0.0, 600.0, 0.0)
+    assert Pace(0.0).pause_s(100, 0.0, 1.0, 0.5) == pytest.approx(100 / FLOOR_PER_S)
+    assert pace.pause_s(10_000, 60.0, 600.0, 0.5) == 0.0
