@@ -191,3 +191,14 @@ async def test_a_defect_in_a_source_is_logged_and_tried_again(caplog: pytest.Log
 def test_secrets_are_not_shown() -> None:
     shown = repr(Credentials("AKIA1", "very secret", "token", 1.0, "environment"))
     assert shown == "Credentials(access_key_id='AKIA1', expires_at=1.0, source='environment')"
+
+
+async def test_after_a_sleep_of_the_machine_expired_ones_are_renewed_when_asked_for() -> None:
+    source = Source(VirtualTime())
+    async with running(source) as credentials:
+        await credentials.ready()
+        source.time.now += 2 * 3600  # no timer has fired
+        with pytest.raises(CredentialsError, match="they are being renewed"):
+            credentials.current()
+        await settle()
+        assert credentials.current().access_key_id == "AKIA2"

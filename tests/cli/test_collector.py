@@ -60,7 +60,9 @@ def test_no_configuration_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -
 def test_components_are_listed_with_what_they_do(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("components", "--json") == 0
     listing = json.loads(capsys.readouterr().out)
-    assert listing["processors"]["filter"] == "Keeps or drops whole metrics by name and resource attribute."
+    assert (
+        listing["processors"]["filter"] == "Keeps or drops metrics by name, resource attribute or condition."
+    )
     assert run("components") == 0
     lines = capsys.readouterr().out.splitlines()
     assert "receivers" in lines

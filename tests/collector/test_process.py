@@ -51,6 +51,8 @@ class World:
     broken: bool = False
     stored: dict[str, list[float]] = field(default_factory=dict)
     labels: dict[str, dict[str, str]] = field(default_factory=dict)
+    ended: set[tuple[str, str]] = field(default_factory=set)
+    """Name and job of series that got a stale marker."""
 
     async def metrics(self, request: aiohttp.web.Request) -> aiohttp.web.Response:
         del request
@@ -70,7 +72,10 @@ class World:
             decoded = decode_write_request(bytes(cramjam.snappy.decompress_raw(body)))
             for series in decoded.series:
                 name = dict(series.labels)["__name__"]
-                self.labels[name] = dict(series.labels)
+                if any(is_stale(sample.value) for sample in series.samples):
+                    self.ended.add((name, dict(series.labels).get("job", "")))
+                else:
+                    self.labels[name] = dict(series.labels)
                 self.stored.setdefault(name, []).extend(sample.value for sample in series.samples)
         return aiohttp.web.Response(status=self.answer, text="words of the receiver")
 
@@ -234,8 +239,9 @@ async def test_sighup_takes_a_right_configuration_and_keeps_the_old_one_otherwis
         running.process.send_signal(signal.SIGHUP)
         await running.said("new configuration read")
         async with asyncio.timeout(10):
-            while world.labels["scrapes_total"]["job"] != "renamed":  # noqa: ASYNC110
+            while world.labels["scrapes_total"]["job"] != "renamed" or not world.ended:  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
+        assert ("scrapes_total", "app") in world.ended
         assert await running.stop() == 0
 
 
@@ -332,6 +338,17 @@ async def test_a_target_that_goes_away_is_down_and_its_series_end(world: World, 
             while not is_stale(world.stored["scrapes_total"][-1]):  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
     assert world.stored["up"][-1] == 0.0
+
+
+async def test_a_reload_without_a_change_breaks_no_series(world: World, tmp_path: Path) -> None:
+    async with collector(tmp_path, "--config", str(world.config(tmp_path))) as running:
+        await world.until("scrapes_total", 2)
+        running.process.send_signal(signal.SIGHUP)
+        await running.said("new configuration read")
+        values = await world.until("scrapes_total", len(world.stored["scrapes_total"]) + 6)
+        assert values == [float(number + 1) for number in range(len(values))]
+        assert not world.ended
+        assert await running.stop() == 0
 
 
 async def test_a_reload_that_cannot_be_started_goes_back_to_the_old_configuration(

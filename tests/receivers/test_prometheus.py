@@ -411,6 +411,41 @@ async def test_a_target_is_scraped_over_http_in_its_rhythm() -> None:
     assert seen.closed == 1
 
 
+async def test_the_first_scrape_may_be_put_off() -> None:
+    seen = Recorder()
+    clock = VirtualClock()
+    job = ScrapeConfig(job_name="app", static_configs=[StaticConfig(targets=["127.0.0.1:9"])])
+    config = receiver_config(job, initial_scrape_offset=600.0)
+    running = asyncio.create_task(PrometheusReceiver(config, context_for("prometheus"), seen, clock).run())
+    await seen.wait_for(1)
+    running.cancel()
+    await asyncio.wait([running])
+    assert 600 <= seen.batches[0].samples[0].timestamp_ms / 1000 - 1_700_000_000 <= 660
+
+
+async def test_a_last_scrape_that_hangs_behind_another_ends_in_time() -> None:
+    answer = asyncio.Event()
+
+    async def hang(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await answer.wait()
+        writer.close()
+
+    server = await asyncio.start_server(hang, "127.0.0.1", 0)
+    seen = Recorder()
+    context = context_for("prometheus")
+    client = context.clients.client()
+    address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    loop = TargetLoop(target(address, scrape_timeout=0.2), context, client, seen, VirtualClock())
+    loop.begin(1.0)
+    async with asyncio.timeout(1):
+        await loop.last_scrape()
+    await client.aclose()
+    answer.set()
+    server.close()
+    await server.wait_closed()
+    assert [batch.names() for batch in seen.batches if batch.samples] in ([], [SYNTHETIC])
+
+
 async def last_scrape(*pages: Response, identity: Resource | None = None) -> list[SeenBatch]:
     """What is handed on when a target is scraped as often as there are pages, the last time before the end."""
     seen = Recorder()

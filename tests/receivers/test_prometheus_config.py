@@ -93,6 +93,15 @@ scrape_configs:
     assert one.external_labels == {"zone": "1"}
 
 
+def test_external_labels_may_refer_to_the_environment() -> None:
+    config = read_config("""
+global: {external_labels: {a: $$ZONE, b: "x-$${ZONE}-$$$$", c: $$UNSET}}
+scrape_configs: [{job_name: a}]
+""")
+    [job] = jobs_of(config, {"ZONE": "eu"})
+    assert job.external_labels == {"a": "eu", "b": "x-eu-$", "c": ""}
+
+
 def test_the_default_accept_header_is_that_of_prometheus_3() -> None:
     [job] = jobs("scrape_configs: [{job_name: a}]")
     assert job.accept == (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import socket
 import time
 from collections.abc import Mapping, Sequence
@@ -31,6 +32,7 @@ from trunkline.component.contract import ComponentId
 from trunkline.model import STALE_BITS, Batch, Labels
 from trunkline.receivers.prometheus.config import PrometheusConfig
 from trunkline.testing import Recorder, context_for
+from trunkline.wire.numbers import format_bound
 
 pytestmark = pytest.mark.skipif(PROMETHEUS is None, reason="Prometheus is not installed")
 
@@ -301,3 +303,58 @@ async def test_the_receiver_writes_what_prometheus_stores(tmp_path: Path) -> Non
                 if not is_known(job, one)
             ]
     assert not differences, "\n".join(differences[:30])
+
+
+NODE_EXPORTER = shutil.which("prometheus-node-exporter")
+
+
+@pytest.mark.skipif(NODE_EXPORTER is None, reason="prometheus-node-exporter is not installed")
+async def test_a_real_exporter_gives_the_same_series(tmp_path: Path) -> None:
+    assert NODE_EXPORTER is not None
+    exporter_port = free_port()
+    process = await asyncio.create_subprocess_exec(
+        NODE_EXPORTER, f"--web.listen-address=127.0.0.1:{exporter_port}", "--log.level=error"
+    )
+    rules = [
+        {"source_labels": ["__name__"], "regex": "node_(cpu|scrape)_.*", "action": "drop"},
+        {
+            "source_labels": ["device", "fstype"],
+            "separator": "@",
+            "regex": "(.+)@(.+)",
+            "target_label": "mount",
+        },
+        {"regex": "fstype", "action": "labeldrop"},
+    ]
+    job = {
+        "job_name": "node",
+        "static_configs": [{"targets": [f"127.0.0.1:{exporter_port}"], "labels": {"job_name": "node"}}],
+        "metric_relabel_configs": rules,
+    }
+    timing = {"scrape_interval": "1s", "scrape_timeout": "900ms"}
+    config = {"global": timing, "scrape_configs": [job]}
+    seen = WithExtras()
+    receiver = settings_of({**config, "global": {**timing, "extra_scrape_metrics": True}}).build(
+        context_for("prometheus"), seen
+    )
+    start_ms = int(time.time() * 1000)
+    try:
+        async with prometheus(tmp_path, config, free_port()) as url:
+            running = asyncio.create_task(receiver.run())
+            await seen.wait_for(4)
+            expected: set[Labels] = set()
+            while len(expected) < 200:  # its first scrape takes some seconds to come
+                await asyncio.sleep(0.5)
+                expected = {labels for labels, _, _ in await stored(url, start_ms, start_ms + 60_000)}
+            running.cancel()
+            await asyncio.wait([running])
+    finally:
+        process.terminate()
+        await process.wait()
+    assert {labels for labels, _, _ in recorded(seen.batches, ())} == {as_in_3(labels) for labels in expected}
+
+
+def as_in_3(labels: Labels) -> Labels:
+    """Prometheus 3 normalises the text of bounds, Debian's 2.42 keeps it."""
+    return tuple(
+        (name, format_bound(value) if name in ("le", "quantile") else value) for name, value in labels
+    )

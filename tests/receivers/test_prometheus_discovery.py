@@ -543,3 +543,63 @@ async def test_the_series_of_a_target_that_is_gone_end_with_the_process(tmp_path
             assert len(world.seen.batches) == count
     assert ends(world.of(n="2")[-1])
     assert world.of(n="1")[-1].value("up") == 1
+
+
+# A configuration that is read anew
+
+
+async def reloaded(world: Changing, second: Changing, condition: Callable[[], object]) -> None:
+    """Run the first receiver, then the second in its place, until the condition holds."""
+    context = context_for("prometheus")
+    for one in (world, second):
+        config = PrometheusConfig(config=PrometheusFile(scrape_configs=[one._job]))
+        task = asyncio.create_task(PrometheusReceiver(config, context, one.seen).run())
+        await one.until((lambda: len(world.of(n="1")) > 1) if one is world else condition)
+        task.cancel()
+        await asyncio.wait([task])
+
+
+async def test_series_go_on_under_a_new_configuration_and_what_is_gone_ends(tmp_path: Path) -> None:
+    def page() -> Response:
+        body = b"a 2\n" if second.seen.opened else b"a 1\nb 1\n"
+        return Response(200, "OK", {"content-type": "text/plain"}, body)
+
+    async with serve("127.0.0.1", 0, {"/metrics": page}) as server:
+        host, port = server.address
+        first = Changing(tmp_path, f"{host}:{port}")
+        second = Changing(tmp_path, f"{host}:{port}", sample_limit=100)
+        first.have({"n": "1"}, {"n": "2"})
+
+        def over() -> bool:
+            first.have({"n": "1"})
+            return second.seen.closed == 1 and len(second.of(n="1")) > 2
+
+        await reloaded(first, second, over)
+    [one, *_] = second.of(n="1")
+    assert (one.value("a"), is_stale(one.value("b"))) == (2, True)
+    assert one.value("scrape_series_added") == 0
+
+
+async def test_rules_that_change_end_the_series_first(tmp_path: Path) -> None:
+    rule = RelabelConfig(target_label="more", replacement="1")
+    async with target() as address:
+        first = Changing(tmp_path, address)
+        second = Changing(tmp_path, address, metric_relabel_configs=[rule])
+        first.have({"n": "1"})
+        await reloaded(first, second, lambda: len(second.of(n="1")) > 2)
+    [end, one, *_] = second.of(n="1")
+    assert ends(end)
+    assert (one.value("a", more="1"), one.value("up")) == (1, 1)
+    assert end.samples[0].timestamp_ms <= one.samples[0].timestamp_ms
+
+
+async def test_what_a_new_configuration_no_longer_has_ends(tmp_path: Path) -> None:
+    async with target() as address:
+        first, second = Changing(tmp_path, address), Changing(tmp_path / "other", address)
+        (tmp_path / "other").mkdir()
+        first.have({"n": "1"})
+        second.have({"n": "2"})
+        await reloaded(first, second, lambda: second.of(n="1"))
+    [end] = second.of(n="1")
+    assert ends(end)
+    assert set(end.names()) >= {"a", "up"}

@@ -96,6 +96,16 @@ def sentence(text: str) -> str:
     return f"{text[0].upper()}{text[1:].rstrip('.')}."
 
 
+UNTRUSTED: Final = (
+    "Who answers there is not trusted: check the authorities, the clock of this machine, and whether a proxy or "
+    "--resolve leads elsewhere"
+)
+TO_TRUST: Final = (
+    "trust the authority that signed the certificate: --ca-bundle or AWS_CA_BUNDLE, for an exporter tls::ca_file",
+    "or find out who answers in its place: a proxy that opens TLS, a wrong --resolve",
+    "if the certificate is said to be expired or not yet valid: the time of this machine (chrony or NTP)",
+)
+
 NOT_FOUND: Final = (
     "There is no such workspace there: compare the workspace id, the region in the host name and the account of the "
     f"role that signs. {KEPT}"

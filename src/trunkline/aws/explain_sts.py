@@ -10,7 +10,16 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from trunkline.aws.explain import Explanation, account_of, allow, is_clock, role_of, trust
+from trunkline.aws.explain import (
+    TO_TRUST,
+    UNTRUSTED,
+    Explanation,
+    account_of,
+    allow,
+    is_clock,
+    role_of,
+    trust,
+)
 from trunkline.aws.keys import Credentials
 
 _MAX_SKEW_S: Final = 300.0
@@ -38,6 +47,8 @@ class Refusal:
 
 def unreachable_sts(region: str, error: object) -> Explanation:
     """There was no answer of STS at all."""
+    if "certificate" in str(error):
+        return Explanation(str(error), UNTRUSTED, TO_TRUST)
     why = (
         f"Check the region ({region}) and that there is a way to STS from here: a NAT gateway, a public address, or "
         f"the VPC endpoint com.amazonaws.{region}.sts"
@@ -151,6 +162,13 @@ class StsExplainer:
     def _own_policy(self, role_arn: str) -> tuple[str, ...]:
         return (f"in the identity policy of {self._asker}: {allow('sts:AssumeRole', role_arn)}",)
 
+    def _path_untold(self) -> tuple[str, ...]:
+        if self._asker == self.caller or not self.caller:
+            return ()
+        return (
+            f"{self._asker} is written without a path, which AWS does not tell: add it if the role has one",
+        )
+
     def _their_trust(self, role_arn: str, *, external_id: bool) -> tuple[str, ...]:
         sent = (
             "an external id was sent: its value must be the one of the condition sts:ExternalId there"
@@ -160,6 +178,7 @@ class StsExplainer:
         return (
             f"in the trust policy of {role_arn}: {trust(self._asker, external_id=external_id)}",
             f"there, as to the external id: {sent}",
+            *self._path_untold(),
             f"if there is no such role: the name or account ({account_of(role_arn)}) in the configuration's role ARN",
         )
 

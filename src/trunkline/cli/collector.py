@@ -1,15 +1,16 @@
-"""`trunkline collector`: run the agent, check a configuration, list components, probe health."""
+"""`trunkline collector`: run the agent, check a configuration or its way to the workspace, list components, probe health."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import io
 import json
 import logging
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -18,10 +19,12 @@ from trunkline.errors import UsageError
 
 if TYPE_CHECKING:
     from trunkline.collector.config import CollectorConfig
+    from trunkline.collector.doctor import Chain
     from trunkline.collector.host import Host
     from trunkline.net.client import ClientFactory
 
 DEFAULT_DATA_DIR: Final = "/var/lib/trunkline"
+MARKS: Final = {"ok": "✓ ok", "note": "• note", "wrong": "✗ WRONG"}
 LEVELS: Final = {
     "debug": logging.DEBUG,
     "info": logging.INFO,
@@ -37,6 +40,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     validate = commands.add_parser("validate", help="check a configuration and say everything that is wrong")
     _configure_run(validate)
     validate.set_defaults(run=_validate)
+    doctor = commands.add_parser(
+        "doctor", help="walk the way to each workspace and say where and why it ends"
+    )
+    _add_sources(doctor)
+    _add_network(doctor)
+    doctor.add_argument("--json", action="store_true", help="as JSON")
+    doctor.set_defaults(run=_doctor)
     listing = commands.add_parser("components", help="list the components a configuration can use")
     listing.add_argument("--json", action="store_true", help="as JSON")
     listing.set_defaults(run=_components)
@@ -53,14 +63,7 @@ def _configure_run(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help=f"where the queue is kept (TRUNKLINE_DATA_DIR; default {DEFAULT_DATA_DIR})",
     )
-    parser.add_argument(
-        "--resolve",
-        action="append",
-        default=[],
-        metavar="HOST:PORT=ADDRESS:PORT",
-        help="connect there instead, keeping name, certificate check and signature (TRUNKLINE_RESOLVE)",
-    )
-    parser.add_argument("--ca-bundle", metavar="FILE", help="authorities to trust (AWS_CA_BUNDLE)")
+    _add_network(parser)
     parser.add_argument(
         "--metrics-address", metavar="HOST:PORT", help="own metrics (TRUNKLINE_METRICS_ADDRESS)"
     )
@@ -69,6 +72,17 @@ def _configure_run(parser: argparse.ArgumentParser) -> None:
         "--shutdown-timeout", type=float, default=25.0, metavar="SECONDS", help="time to drain (25)"
     )
     parser.set_defaults(run=_run)
+
+
+def _add_network(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--resolve",
+        action="append",
+        default=[],
+        metavar="HOST:PORT=ADDRESS:PORT",
+        help="connect there instead, keeping name, certificate check and signature (TRUNKLINE_RESOLVE)",
+    )
+    parser.add_argument("--ca-bundle", metavar="FILE", help="authorities to trust (AWS_CA_BUNDLE)")
 
 
 def _add_sources(parser: argparse.ArgumentParser) -> None:
@@ -158,6 +172,38 @@ def _validate(options: argparse.Namespace) -> int:
     pipelines = ", ".join(str(name) for name in config.service.pipelines)
     print(f"the configuration is valid: pipelines {pipelines}")
     return 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from trunkline.collector.doctor import examine
+
+    config = _read(options)
+    logging.getLogger("trunkline").addHandler(logging.NullHandler())  # what it would log is in the findings
+    chains = asyncio.run(examine(config, _clients(options), os.environ))
+    healthy = not any(chain.broken for chain in chains)
+    if options.json:
+        document = {"ok": healthy, "exporters": [chain.as_data() for chain in chains]}
+        print(json.dumps(document, indent=2, ensure_ascii=False))
+    else:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="replace")  # marks a terminal may not have; the words say the same
+        print("\n".join(line for chain in chains for line in _render(chain)))
+    return 0 if healthy else 1
+
+
+def _render(chain: Chain) -> Iterator[str]:
+    """A heading, a line for each hop, and under one that needs it what was said and what to change."""
+    yield f"{chain.exporter} → {chain.destination}" if chain.destination else chain.exporter
+    for finding in chain.findings:
+        yield f"  {MARKS[finding.outcome]:7}  {finding.hop:13}  {finding.text}"
+        if finding.outcome == "ok":
+            continue
+        if finding.said.strip("«»") not in finding.text:
+            yield f"{'said:':>31}   {finding.said}"
+        for number, change in enumerate(finding.change):
+            yield f"{'' if number else 'change:':>33} {change}"
+    broken = chain.broken
+    yield f"  the way ends at: {broken.hop}" if broken else "  all well"
 
 
 def _components(options: argparse.Namespace) -> int:

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from trunkline.aws.clock import ServerClock
 from trunkline.aws.credentials import CredentialsFactory
 from trunkline.aws.task_metadata import fetch_identity
 from trunkline.collector.config import CollectorConfig
@@ -74,6 +75,8 @@ class Host:
         self._environment = environment
         self._metrics = SelfMetrics()
         self._ceiling = MemoryCeiling(MemoryLimits.default())
+        self._clock = ServerClock()
+        self._estate: dict[str, object] = {}
         self._identity = Resource()
         self._started_s = time.time()
         self._healthy = False
@@ -119,7 +122,7 @@ class Host:
         self._build(config)
 
     def _build(self, config: CollectorConfig) -> _Parts:
-        credentials = CredentialsFactory(self._clients, self._environment)
+        credentials = CredentialsFactory(self._clients, self._environment, clock=self._clock)
 
         def lend(id_: ComponentId) -> Context:
             return Context(
@@ -130,6 +133,7 @@ class Host:
                 identity=self._identity,
                 environment=self._environment,
                 memory=self._ceiling,
+                estate=self._estate,
             )
 
         return _Parts(build(config, lend, self._sender, self._guard), credentials)
@@ -168,6 +172,8 @@ class Host:
         for warning in assembly.config.warnings:
             log.warning("%s", warning)
         self._name_orphans(assembly)
+        for name in self._estate.keys() - assembly.receivers.keys():
+            del self._estate[name]
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._servers(assembly))
             await stack.enter_async_context(parts.credentials)
@@ -181,6 +187,8 @@ class Host:
                 asyncio.create_task(receiver.run(), name=f"receive {name}")
                 for name, receiver in assembly.receivers.items()
             ]
+            for task in tasks:
+                task.add_done_callback(_report_end)
             self._healthy = True
             log.info("running: %d receivers, %d senders", len(tasks), len(assembly.senders))
             try:
@@ -286,6 +294,16 @@ def _serve_at(address: str, routes: Mapping[str, Handler]) -> AbstractAsyncConte
     if not port.isdecimal() or int(port) > 65535:
         raise UsageError(f"{address!r} is not host:port, such as 127.0.0.1:8888")
     return serve(host.strip("[]") or "0.0.0.0", int(port), routes)  # noqa: S104 (what `:8888` asks for)
+
+
+def _report_end(task: asyncio.Task[None]) -> None:
+    """Say that a receiver has ended by itself, which none should."""
+    if not task.cancelled():
+        log.critical(
+            "%s has ended by itself; this is a defect of Trunkline",
+            task.get_name(),
+            exc_info=task.exception(),
+        )
 
 
 async def _first(*events: asyncio.Event) -> None:

@@ -60,6 +60,8 @@ class Context:
     environment: Mapping[str, str] = field(default_factory=dict)
     memory: MemoryCeiling = field(default_factory=lambda: MemoryCeiling(MemoryLimits.default()))
     """How near the process is to the memory it may have."""
+    estate: dict[str, object] = field(default_factory=dict)
+    """What components leave behind when the configuration is read anew, by id, for those that take their place."""
 
 
 class Inlet(Protocol):

@@ -135,8 +135,7 @@ class TargetColumns:
         self._series = TargetSeries(self._own_labels.shared, resource)
         self.table = Table(target.url, target.key, self._series)
         self._resource = resource
-        self._job = target.job
-        self._timeout_s = target.timeout_s
+        self._set_job(target)
         synthetic = SYNTHETIC + (EXTRA_SYNTHETIC if target.job.extra_metrics else ())
         self._owned = bytearray(len(synthetic))  # 1 at the slots of scraped series
         for name in synthetic:
@@ -145,7 +144,6 @@ class TargetColumns:
         self._rules = SeriesRules(target)
         decide = self._decide_by_rules if SeriesRules.needed(target.job) else self._decide
         self._parser = ExpositionParser(_weakly(decide), honor_timestamps=target.honor_timestamps)
-        self._sample_limit = target.job.sample_limit or sys.maxsize
         self._refused = (
             0  # new series that nobody needs to know, as the scrape exceeds its limit without them
         )
@@ -158,6 +156,19 @@ class TargetColumns:
         self._leaving: list[int] = []
         self._fresh: list[int] = []
         self._families: dict[str, Family] = {}
+
+    def renew(self, target: Target) -> None:
+        """Go on for a new consumer, which has to look at every series, and a job that decides series as before."""
+        self._set_job(target)
+        self.table.name = target.url
+        for slot, series in enumerate(self._series):
+            if series is not None:
+                self.table.replace(slot, series)
+
+    def _set_job(self, target: Target) -> None:
+        self._job = target.job
+        self._timeout_s = target.timeout_s
+        self._sample_limit = target.job.sample_limit or sys.maxsize
 
     def scraped(
         self, body: bytes | bytearray | memoryview, openmetrics: bool, timestamp_s: float

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
@@ -25,6 +26,7 @@ _MEDIA: Final = {
 }
 _ESCAPING: Final = frozenset(("OpenMetricsText1.0.0", "PrometheusText1.0.0"))
 _BEST: Final = 6
+_VARIABLE: Final = re.compile(r"\$(?:\{([^{}]*)\}|([$*#@!?0-9-]|[A-Za-z_][A-Za-z0-9_]*))")
 
 
 class LabelLimits(NamedTuple):
@@ -65,6 +67,8 @@ class Job:
     label_limits: LabelLimits = _NO_LIMITS
     extra_metrics: bool = False
     failure_log: str = ""
+    decides: tuple[object, ...] = ()
+    """The settings that series depend on, for comparison."""
 
     @property
     def max_body_bytes(self) -> int:
@@ -72,16 +76,38 @@ class Job:
         return self.body_limit - 1 if self.body_limit else DEFAULT_BODY_BYTES
 
 
-def jobs_of(config: PrometheusConfig) -> Iterator[Job]:
-    """Every job of a configuration that has been checked."""
+def jobs_of(config: PrometheusConfig, environment: Mapping[str, str] | None = None) -> Iterator[Job]:
+    """Every job of a configuration that has been checked; `environment` is what external labels may refer to."""
+    outer = {
+        name: expanded(value, environment or {})
+        for name, value in config.config.global_.external_labels.items()
+    }
     for scrape in config.config.scrape_configs:
-        yield _job(config.config.global_, scrape, extra_metrics=config.report_extra_scrape_metrics)
+        yield _job(config.config.global_, scrape, outer, extra_metrics=config.report_extra_scrape_metrics)
 
 
-def _job(global_: GlobalConfig, scrape: ScrapeConfig, *, extra_metrics: bool) -> Job:
+def expanded(text: str, environment: Mapping[str, str]) -> str:
+    """`text` with `$NAME` and `${NAME}` replaced as Go's `os.Expand` does; `$$` is a dollar, unset names are empty."""
+
+    def value(found: re.Match[str]) -> str:
+        name = found[1] if found[1] is not None else found[2]
+        return "$" if name == "$" else environment.get(name, "")
+
+    return _VARIABLE.sub(value, text)
+
+
+def _job(
+    global_: GlobalConfig, scrape: ScrapeConfig, outer: Mapping[str, str], *, extra_metrics: bool
+) -> Job:
     interval_s, scheme = scrape.interval_s(global_), scrape.validation(global_)
     timeout_s = scrape.scrape_timeout or min(global_.scrape_timeout, interval_s)
     chosen = (scrape.extra_scrape_metrics, global_.extra_scrape_metrics, extra_metrics)
+    extra = next((one for one in chosen if one is not None), False)
+    limits = LabelLimits(
+        scrape.label_limit or global_.label_limit,
+        scrape.label_name_length_limit or global_.label_name_length_limit,
+        scrape.label_value_length_limit or global_.label_value_length_limit,
+    )
     protocols = scrape.scrape_protocols or global_.scrape_protocols or DEFAULT_PROTOCOLS
     return Job(
         name=scrape.job_name,
@@ -100,17 +126,22 @@ def _job(global_: GlobalConfig, scrape: ScrapeConfig, *, extra_metrics: bool) ->
         relabel=rules_of(scrape.relabel_configs, scheme),
         metric_relabel=rules_of(scrape.metric_relabel_configs, scheme),
         validation=scheme,
-        external_labels=global_.external_labels,
+        external_labels=outer,
         body_limit=scrape.body_size_limit or global_.body_size_limit,
         sample_limit=scrape.sample_limit or global_.sample_limit,
         target_limit=scrape.target_limit or global_.target_limit,
-        label_limits=LabelLimits(
-            scrape.label_limit or global_.label_limit,
-            scrape.label_name_length_limit or global_.label_name_length_limit,
-            scrape.label_value_length_limit or global_.label_value_length_limit,
-        ),
-        extra_metrics=next((one for one in chosen if one is not None), False),
+        label_limits=limits,
+        extra_metrics=extra,
         failure_log=scrape.scrape_failure_log_file or global_.scrape_failure_log_file,
+        decides=(
+            scrape.honor_labels,
+            scrape.honor_timestamps,
+            scrape.metric_relabel_configs,
+            scheme,
+            limits,
+            extra,
+            outer,
+        ),
     )
 
 

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from trunkline.component.memory import Pressure
 from trunkline.component.schedule import Clock, beat_of
 from trunkline.errors import BodyTooLargeError, ExpositionError, FetchError
 from trunkline.model import Batch, Resource
@@ -48,6 +49,7 @@ class TargetLoop:
         self._client = client
         self._clock = clock
         self._metrics = context.metrics
+        self._memory = context.memory
         self._receiver = str(context.id)
         identity = context.identity.identity if target.local else {}
         self._mortal = bool(identity)
@@ -60,7 +62,8 @@ class TargetLoop:
         self._under_way = False
         self._ended = asyncio.Event()
         self._next_s: float | None = None
-        self._timestamp_s = 0.0
+        self.scraped_s = 0.0
+        """When it was scraped last, in seconds since the epoch; 0 if it never was."""
         self._started = 0.0
         self._content_type: str | None = None
         self._openmetrics = False
@@ -70,6 +73,7 @@ class TargetLoop:
     def aim(self, target: Target) -> None:
         """Scrape `target` from now on, whose series are those of the one before; it may be somewhere else."""
         self.target = target
+        self.columns.table.name = target.url
         self.phase_s = beat_of(target.key, target.interval_s, self._process)
         self._request = Request("GET", target.url, _headers(target))
         self._begin = self._prepared()
@@ -86,9 +90,12 @@ class TargetLoop:
         if self._closed:
             return
         self._under_way = True
-        self._timestamp_s = timestamp_s
+        self.scraped_s = timestamp_s
         self._started = self._clock.monotonic()
-        self._begin(self)
+        if self._memory.check() is Pressure.HARD:
+            self.failed(FetchError("there is no memory for it"))
+        else:
+            self._begin(self)
 
     def answered(self, answer: Answer) -> None:
         if not self._closed:
@@ -108,30 +115,26 @@ class TargetLoop:
                 log.exception("scraping %s failed in a way nobody foresaw; going on", self.target.url)
         self._end()
 
-    @property
-    def scraped_s(self) -> float:
-        """When it was scraped last, in seconds since the epoch; 0 if it never was."""
-        return self._timestamp_s
-
     async def last_scrape(self) -> None:
         """A scrape beside the rhythm, after which there is none.
 
         One that fails is no news, as the target may have stopped first: its series end, and `up` says nothing. What
         only this task exposes ends in any case, since no successor continues it.
         """
-        timeout_s = min(self.target.timeout_s, LAST_SCRAPE_TIMEOUT_S)
-        idle = await self._idle(timeout_s)
-        self._timestamp_s, self._started = self._clock.time(), self._clock.monotonic()
-        fetched = idle and await self._scrape_once(timeout_s)
+        loop = asyncio.get_running_loop()
+        until_s = loop.time() + min(self.target.timeout_s, LAST_SCRAPE_TIMEOUT_S)
+        idle = await self._idle(until_s - loop.time())
+        self.scraped_s, self._started = self._clock.time(), self._clock.monotonic()
+        fetched = idle and await self._scrape_once(until_s - loop.time())
         if self._mortal:
-            self.end(max(self._timestamp_s, self._clock.time()) + _JUST_AFTER_S)
+            self.end(max(self.scraped_s, self._clock.time()) + _JUST_AFTER_S)
         elif not fetched:
-            self.end(self._timestamp_s, reports=False)
+            self.end(self.scraped_s, reports=False)
         self._closed = True
 
     def end(self, timestamp_s: float, *, reports: bool = True) -> None:
         """Scrape no more, and mark every series as stale, with `reports` also `up` and its like."""
-        if self._timestamp_s and not self._closed:
+        if self.scraped_s and not self._closed:
             self._inlet.consume(self.columns.ended(timestamp_s, reports=reports))
             self.columns.handed_on()
         self._closed = True
@@ -198,7 +201,7 @@ class TargetLoop:
         if content_type != self._content_type:
             self._openmetrics = self._is_openmetrics(content_type) if body else False
             self._content_type = content_type if body else None
-        batch, samples = self.columns.scraped(body, self._openmetrics, self._timestamp_s)
+        batch, samples = self.columns.scraped(body, self._openmetrics, self.scraped_s)
         if self._failing:
             log.info("target %s answers again", self.target.url)
             self._failing = False
@@ -219,7 +222,7 @@ class TargetLoop:
             note_failure(self.target.job.failure_log, self.target.url, str(reason))
         if isinstance(reason, FetchError):
             self._body_bytes = -1 if isinstance(reason, BodyTooLargeError) else 0
-        self._hand_on(self.columns.failed(self._timestamp_s, self._body_bytes), "failure")
+        self._hand_on(self.columns.failed(self.scraped_s, self._body_bytes), "failure")
 
     def _hand_on(self, batch: Batch, outcome: str) -> None:
         self.columns.set_duration(batch, self._clock.monotonic() - self._started)

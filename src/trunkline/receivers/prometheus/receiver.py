@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Final
 from trunkline.aws.task_metadata import ADDRESSES
 from trunkline.component.schedule import Clock, SystemClock, ticks
 from trunkline.net.settings import HttpSettings, http_client
+from trunkline.receivers.prometheus.columns import TargetColumns
 from trunkline.receivers.prometheus.config import PrometheusConfig, ScrapeConfig
 from trunkline.receivers.prometheus.discovery.dns import DnsDiscovery
 from trunkline.receivers.prometheus.discovery.file import FileDiscovery
 from trunkline.receivers.prometheus.discovery.groups import Discovery
 from trunkline.receivers.prometheus.discovery.http import HttpDiscovery
+from trunkline.receivers.prometheus.estate import Remains, leave, take
 from trunkline.receivers.prometheus.job import Job, jobs_of
 from trunkline.receivers.prometheus.loop import TargetLoop
 from trunkline.receivers.prometheus.pool import JobTargets
@@ -44,9 +46,12 @@ class PrometheusReceiver:
         self._pools: list[JobTargets] = []
         self._static: list[tuple[JobTargets, ScrapeConfig]] = []
         self._discoveries: list[tuple[JobTargets, int, Discovery]] = []
+        self._remains: dict[str, Remains] = {}
         owners: dict[str, Job] = {}
         own = frozenset(filter(None, str(context.identity.attributes.get(ADDRESSES, "")).split(",")))
-        for scrape, job in zip(config.config.scrape_configs, jobs_of(config), strict=True):
+        for scrape, job in zip(
+            config.config.scrape_configs, jobs_of(config, context.environment), strict=True
+        ):
             pool = JobTargets(job, self._starter(job), self._rhythm, owners, own)
             self._pools.append(pool)
             self._static.append((pool, scrape))
@@ -57,16 +62,21 @@ class PrometheusReceiver:
         try:
             async with asyncio.TaskGroup() as group:
                 self._rhythm.start(group)
+                self._remains = take(self._context)
+                for key, remains in self._remains.items():
+                    group.create_task(self._end_remains(key, remains))
                 for pool, scrape in self._static:
                     pool.update(_STATIC, [one.group() for one in scrape.static_configs])
                 for pool, number, discovery in self._discoveries:
                     group.create_task(self._discover(pool, number, discovery))
                 await asyncio.Event().wait()
         finally:
+            loops = [loop for pool in self._pools for loop in pool.loops + pool.ending]
+            for loop in loops:
+                loop.close()
+            if not self._rhythm.stopped:
+                leave(self._context, loops)
             self._rhythm.stop()
-            for pool in self._pools:
-                for loop in pool.loops + pool.ending:
-                    loop.close()
             for _, _, discovery in self._discoveries:
                 await discovery.aclose()
             for client in self._clients.values():
@@ -84,7 +94,33 @@ class PrometheusReceiver:
         if job.http not in self._clients:
             self._clients[job.http] = http_client(job.http, self._context.clients, self._context.environment)
         client = self._clients[job.http]
-        return lambda target: TargetLoop(target, self._context, client, self._downstream, self._clock)
+
+        def start(target: Target) -> TargetLoop:
+            columns, scraped_s = self._inherited(target)
+            loop = TargetLoop(target, self._context, client, self._downstream, self._clock, columns)
+            loop.scraped_s = scraped_s
+            return loop
+
+        return start
+
+    def _inherited(self, target: Target) -> tuple[TargetColumns | None, float]:
+        """The series that a receiver before this one has left of a target, and when it was scraped last."""
+        remains = self._remains.pop(target.key, None)
+        if remains is None:
+            return None, 0.0
+        if not remains.fit(target):  # they end before they begin again, perhaps as others
+            remains.end(self._clock.time(), self._downstream)
+            return None, 0.0
+        remains.columns.renew(target)
+        return remains.columns, remains.scraped_s
+
+    async def _end_remains(self, key: str, remains: Remains) -> None:
+        """End series that nobody has continued by the time Prometheus would."""
+        interval_s = remains.target.interval_s
+        missed_s = remains.scraped_s + interval_s
+        await self._clock.sleep(max(0.0, missed_s + 1.1 * interval_s - self._clock.time()))
+        if self._remains.pop(key, None) is not None and not self._rhythm.stopped:
+            remains.end(missed_s, self._downstream)
 
     async def _discover(self, pool: JobTargets, number: int, discovery: Discovery) -> None:
         while True:
