@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from html import escape
 from typing import Final
 
-from bench.report import Results
+from bench.report import Results, tells
 
 _WIDTH, _LEFT, _RIGHT, _BAR, _GAP = 900, 250, 110, 18, 34
 _COLOURS: Final = ("#1f6feb", "#8b949e", "#b0885c", "#6e7f8d", "#c29d78", "#9a8fb0")
@@ -38,7 +38,7 @@ def _bars(results: Results, scenario: str, figure: str, scale: float) -> Iterato
     """Of each collector measured: title, colour and figure. A collector has one colour in all panels."""
     medians = results.medians(scenario)
     for index, collector in enumerate(results.collectors):
-        if collector.name in medians:
+        if collector.name in medians and (figure != "cpu_ns_per_sample" or tells(medians[collector.name])):
             yield (
                 collector.title,
                 _COLOURS[index % len(_COLOURS)],

@@ -28,6 +28,8 @@ NOT_MEASURED: Final = (
     "Service discovery, relabelling, filters, and metrics of other kinds than counters, gauges and classic histograms.",
     "Forcing data to the disk: nobody is made to call fsync.",
 )
+_TELLING: Final = 0.1
+"""Below this share of delivered samples a cost of each says nothing."""
 _COLUMNS: Final = (
     "collector",
     "CPU, ns per sample",
@@ -68,6 +70,11 @@ def median(runs: Sequence[Run]) -> dict[str, float]:
     """The median of every figure of `runs`, except those that only tell runs apart."""
     names = [field.name for field in fields(Run) if field.name not in ("collector", "round", "exit_code")]
     return {name: statistics.median(getattr(run, name) for run in runs) for name in names}
+
+
+def tells(figures: Mapping[str, float]) -> bool:
+    """Whether enough was delivered for a cost of each sample to say anything."""
+    return figures["samples_delivered"] >= _TELLING * figures["samples_served"]
 
 
 def ratios(medians: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:
@@ -193,10 +200,11 @@ def _rows(results: Results, scenario: Scenario) -> Iterator[tuple[str, ...]]:
     ours = medians.get(TRUNKLINE, {}).get("cpu_ns_per_sample")
     titles = {collector.name: collector.title for collector in results.collectors}
     for name, one in medians.items():
+        told = tells(one)
         yield (
             titles[name],
-            f"{one['cpu_ns_per_sample']:,.0f}",
-            f"{one['cpu_ns_per_sample'] / ours:.2f}" if ours else "",
+            f"{one['cpu_ns_per_sample']:,.0f}" if told else "-",
+            f"{one['cpu_ns_per_sample'] / ours:.2f}" if ours and told else "-",
             f"{one['cpu_share'] * 100:.2f}",
             f"{one['peak_rss_bytes'] / 1e6:.0f}",
             f"{one['steady_rss_bytes'] / 1e6:.0f}",
