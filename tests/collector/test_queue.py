@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
 import textwrap
@@ -361,4 +362,74 @@ def test_a_queue_is_a_list_whatever_happens_to_it(
             model.append(number % 256)
         assert queue.samples == 10 * len(model)
     assert numbers(queue) == model
+    queue.close()
+
+
+def test_many_small_fragments_are_written_too(tmp_path: Path) -> None:
+    """The kernel takes no more than 1,024 pieces in one write."""
+    losses = Losses()
+    queue = DiskQueue(tmp_path, losses)
+    queue.append([fragment(0)])
+    assert queue.append([fragment(number, size=1, samples=1) for number in range(1, 2501)]) == 2500
+    assert (queue.samples, losses) == (2510, {})
+    queue.close()
+
+
+def test_what_waits_is_not_given_up_for_a_file_that_cannot_be_written(tmp_path: Path) -> None:
+    losses = Losses()
+    queue = DiskQueue(tmp_path, losses)
+    queue.append([fragment(0, size=10_000)])
+    (segment,) = tmp_path.glob("*.seg")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (segment.stat().st_size, before[1]))
+    try:
+        assert queue.append([fragment(1)]) == 10  # in another one
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert numbers(queue, Limits()) == [0, 1]
+    assert not losses
+    queue.close()
+
+
+def test_without_another_segment_the_last_one_grows(tmp_path: Path) -> None:
+    losses = Losses()
+    queue = DiskQueue(tmp_path, losses, segment_bytes=300)
+    (tmp_path / "0000000000000002.seg").mkdir()
+    assert [queue.append([fragment(number)]) for number in range(5)] == [10] * 5
+    (tmp_path / "0000000000000002.seg").rmdir()
+    assert numbers(queue) == list(range(5))
+    assert not losses
+    queue.close()
+
+
+def test_a_segment_that_cannot_be_removed_stops_nothing(tmp_path: Path) -> None:
+    queue = DiskQueue(tmp_path, Losses(), segment_bytes=300)
+    for number in range(5):
+        queue.append([fragment(number)])
+    first = tmp_path / "0000000000000001.seg"
+    first.unlink()
+    first.mkdir()
+    assert numbers(queue) == list(range(5))
+    queue.close()
+
+
+def test_what_is_put_back_and_then_given_up_is_counted(make: Make) -> None:
+    queue = make(1500, segment_bytes=300)
+    queue.append([fragment(0)])
+    chunk = queue.peek(LIMITS)
+    assert chunk is not None
+    queue.put_back(chunk)
+    for number in range(1, 30):
+        queue.append([fragment(number)])
+    assert make.losses["queue_full"] + queue.samples == 300
+    queue.close()
+
+
+def test_records_without_samples_are_not_passed_over(tmp_path: Path) -> None:
+    queue = DiskQueue(tmp_path, Losses(), segment_bytes=500)
+    for number in range(12):
+        queue.append([fragment(number, samples=10 if number % 4 == 0 else 0)])
+    assert len(list(tmp_path.glob("*.seg"))) > 2
+    assert numbers(queue, Limits(max_request_bytes=150)) == list(range(12))
+    assert len(list(tmp_path.glob("*.seg"))) == 1
     queue.close()

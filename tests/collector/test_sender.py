@@ -226,3 +226,57 @@ async def test_a_stopped_sender_shows_no_gauges() -> None:
     async with Sender("remote", Receiver(lambda _: None), MemoryQueue, metrics, VirtualClock()):
         assert b'trunkline_queue_samples{exporter="remote"} 0' in metrics.render()
     assert b"trunkline_queue_samples{" not in metrics.render()
+
+
+async def test_what_is_given_up_while_it_waits_for_others_is_counted() -> None:
+    class Waiting(VirtualClock):
+        async def sleep(self, seconds: float) -> None:
+            self.slept.append(seconds)
+            await asyncio.Event().wait()
+
+    receiver, metrics, clock = Receiver(lambda _: None), SelfMetrics(), Waiting()
+    async with Sender(
+        "remote", receiver, lambda lost: MemoryQueue(lost, max_bytes=15), metrics, clock
+    ) as sender:
+        sender.keep([fragment(1)])
+        while not clock.slept:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        sender.keep([fragment(2)])
+        assert await sender.drain(5) is True
+    assert receiver.taken == [2]
+    assert (metrics.kept.total(), metrics.delivered.total(), metrics.refused.total()) == (10, 5, 5)
+
+
+async def test_a_limit_is_waited_out_once_in_a_while_only() -> None:
+    """Or the good series would wait behind every one that is refused, until they are too old."""
+    limited = RetryLater("per-user series limit", reason="series_limit", after_s=60, tries=1)
+    receiver = Receiver(lambda lanes: limited if {3, 6} & set(lanes) else None)
+    metrics, clock = SelfMetrics(), VirtualClock()
+    async with Sender("remote", receiver, MemoryQueue, metrics, clock) as sender:
+        for _ in range(3):
+            sender.keep([fragment(lane) for lane in range(1, 9)])
+            assert await sender.drain(5) is True
+    assert receiver.taken == [1, 2, 4, 5, 7, 8] * 3
+    assert metrics.refused.values == {("remote", "series_limit"): 30}
+    assert len([pause_s for pause_s in clock.slept if pause_s >= 0.5]) == 1
+
+
+async def test_other_failures_do_not_use_up_the_tries_of_a_limit() -> None:
+    limited = RetryLater("per-user series limit", reason="series_limit", after_s=60, tries=1)
+    answers = iter([RetryLater("429", reason="throttled"), RetryLater("429", reason="throttled"), limited])
+    metrics, _ = await deliver(Receiver(lambda _: next(answers, None)), [fragment(1)])
+    assert (metrics.delivered.total(), metrics.refused.total()) == (5, 0)
+
+
+async def test_a_request_that_was_cut_off_by_the_end_is_not_counted_as_delivered() -> None:
+    class Silent(Receiver):
+        async def send(self, body: bytes) -> None:
+            self.requests.append(list(body))
+            await asyncio.Event().wait()
+
+    receiver, metrics = Silent(lambda _: None), SelfMetrics()
+    async with Sender("remote", receiver, MemoryQueue, metrics, VirtualClock()) as sender:
+        sender.keep([fragment(1)])
+        while not receiver.requests:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+    assert metrics.requests.values == {("remote", "interrupted"): 1}

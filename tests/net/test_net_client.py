@@ -480,3 +480,69 @@ async def test_a_waiter_reads_the_answer_in_place() -> None:
             "0.05s, nothing had come",
             "0.2s, nothing had come",
         ]
+
+
+async def test_an_exchange_cancelled_just_as_it_was_answered_ends_no_other() -> None:
+    async with raw_server(answering(HELLO)) as server, opened() as client:
+        url = Prepared.of(Request("GET", server.url), timeout_s=5)
+
+        class Next:
+            """Takes over the connection as soon as it is free, as the next scrape does."""
+
+            def __init__(self) -> None:
+                self.told: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+            def answered(self, answer: Answer) -> None:
+                self.told.set_result(answer.status)
+
+            def failed(self, error: FetchError) -> None:
+                self.told.set_exception(error)
+
+        over, following = Next(), Next()
+        exchange = client.begin(url, over)
+        assert await over.told == 200
+        client.begin(url, following)
+        exchange.leave()
+        assert await following.told == 200
+        assert server.connections == 1
+
+
+async def test_a_closed_client_makes_no_connection() -> None:
+    async with raw_server(answering(HELLO)) as server:
+        client = Client()
+        await client.aclose()
+        with pytest.raises(ConnectError, match="this client was closed"):
+            await get(client, server.url)
+        assert server.connections == 0
+
+
+async def test_what_fails_in_a_way_nobody_foresaw_is_an_error_at_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with opened(Client(Resolve({("*", "*"): ("127.0.0.1", "no port")}))) as client:
+        with pytest.raises(ConnectError, match="http://a:80: cannot connect: invalid literal"):
+            await get(client, "http://a/")
+    assert "in a way nobody foresaw" in caplog.text
+
+
+async def test_a_connection_that_the_other_side_is_closing_is_not_used_again() -> None:
+    """With TLS there is some time between its farewell and the end of the transport."""
+    async with raw_server(answering(HELLO)) as server, opened() as client:
+        await get(client, server.url)
+        (connection,) = client.open
+        connection.eof_received()
+        await client.exchange(Request("POST", server.url), timeout_s=5)
+        assert server.connections == 2
+
+
+async def test_connections_to_targets_that_are_gone_do_not_stay_open() -> None:
+    async with (
+        raw_server(answering(HELLO)) as gone,
+        raw_server(answering(HELLO)) as there,
+        opened(Client(max_idle_s=0.05)) as client,
+    ):
+        await get(client, gone.url, timeout_s=0.1)
+        async with asyncio.timeout(5):
+            while not gone.closed.is_set():
+                await get(client, there.url, timeout_s=0.1)
+                await asyncio.sleep(0.02)

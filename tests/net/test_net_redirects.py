@@ -187,3 +187,9 @@ async def test_time_out_and_limits_hold_for_all_of_it() -> None:
     async with raw_server(answering(to("/b"), HELLO)) as server:
         with pytest.raises(BodyTooLargeError):
             await fetch(Request("GET", server.url), limit=4)
+
+
+async def test_a_location_that_is_no_url_is_an_error() -> None:
+    async with raw_server(answering(to("http://[nowhere"))) as server:
+        with pytest.raises(ProtocolError, match=r"redirect to 'http://\[nowhere': Invalid IPv6"):
+            await fetch(Request("GET", server.url))

@@ -10,7 +10,7 @@ from trunkline.net.authorization import Authorization
 from trunkline.net.client import Answer, ClientFactory
 from trunkline.net.fetcher import Begin, repeatedly
 from trunkline.net.files import Secret
-from trunkline.net.message import Request
+from trunkline.net.message import Request, Response
 from trunkline.net.oauth2 import OAuth2
 from trunkline.net.proxy import ProxySettings
 from trunkline.net.settings import HttpSettings, http_client
@@ -131,3 +131,18 @@ async def test_every_way_ends_in_time() -> None:
             with pytest.raises(FetchTimeoutError):
                 await once(repeatedly(client, Request("GET", server.url), timeout_s=0.05))
             await client.aclose()
+
+
+async def test_a_waiter_is_told_whatever_happens(caplog: pytest.LogCaptureFixture) -> None:
+    class Surprising:
+        async def exchange(
+            self, request: Request, *, timeout_s: float, max_body_bytes: int | None = None
+        ) -> Response:
+            raise RecursionError(f"{request.method} within {timeout_s} s and {max_body_bytes} bytes")
+
+        async def aclose(self) -> None:
+            """Nothing is open."""
+
+    with pytest.raises(FetchError, match="failed in a way nobody foresaw: RecursionError"):
+        await once(repeatedly(Surprising(), Request("GET", "http://127.0.0.1/"), timeout_s=5))
+    assert "in a way nobody foresaw" in caplog.text

@@ -168,3 +168,9 @@ async def test_old_versions_are_spoken_on_request_only(tmp_path: Path) -> None:
         client = Client(tls=Tls(ca_file=authority.pem, min_version="TLS10"))
         assert await get(client, server.port) == b"hello"
         await client.aclose()
+
+
+def test_comments_between_certificates_may_be_in_any_language(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    tls = Tls(ca=f"# Főtanúsítvány\n{authority.pem.read_text()}")
+    assert tls.context.cert_store_stats()["x509_ca"] == 1

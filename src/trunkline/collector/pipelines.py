@@ -41,19 +41,30 @@ class FanOut:
         return _FanOutInlet([(name, consumer.open(table)) for name, consumer in self.consumers])
 
 
-@dataclass(frozen=True, slots=True)
 class _FanOutInlet:
-    inlets: Sequence[tuple[str, Inlet]]
+    """Remembers for a consumer that failed which series it has not seen, for the next batch."""
+
+    def __init__(self, inlets: Sequence[tuple[str, Inlet]]) -> None:
+        self._inlets = inlets
+        self._missed: dict[str, set[int]] = {}
 
     def consume(self, batch: Batch) -> None:
-        for name, inlet in self.inlets:
+        for name, inlet in self._inlets:
             try:
-                inlet.consume(batch)
+                inlet.consume(self._with_missed(name, batch) if self._missed else batch)
             except Exception:
                 log.exception("%s failed on a batch of %s; going on", name, batch.table.name)
+                self._missed.setdefault(name, set()).update(batch.changed)
+            else:
+                if self._missed:
+                    self._missed.pop(name, None)
+
+    def _with_missed(self, name: str, batch: Batch) -> Batch:
+        missed = self._missed.get(name)
+        return replace(batch, changed=sorted(missed.union(batch.changed))) if missed else batch
 
     def close(self) -> None:
-        for _, inlet in self.inlets:
+        for _, inlet in self._inlets:
             inlet.close()
 
 

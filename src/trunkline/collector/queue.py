@@ -18,6 +18,7 @@ something only within one process.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import logging
 import os
@@ -51,13 +52,20 @@ SEGMENT_BYTES: Final = 4 * 1024 * 1024
 RECORD_BYTES: Final = 256 * 1024
 RECORD_RAW_BYTES: Final = 1024 * 1024
 RECORD_SAMPLES: Final = 2048
-"""A batch larger than these is written as several records, so that a request can end between them."""
+RECORD_FRAGMENTS: Final = 1000
+"""A batch larger than these is written as several records, so that a request can end between them.
+
+Linux takes 1,024 pieces (IOV_MAX) in one `write`, each fragment is one, and two stand before them.
+"""
 
 REMEMBERED_BYTES: Final = 4 * 1024 * 1024
 """How much of what waits is kept in memory beside the disk: more than a second of 100,000 samples."""
 
 Lost: TypeAlias = Callable[[int, str], None]
 """Told how many samples were given up, and why: `queue_full`, `disk_full`, `too_old` or `damaged`."""
+
+_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""What a write fails with that succeeds when something is given up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +93,10 @@ class Queue(Protocol):
 
     def peek(self, limits: Limits) -> Chunk | None:
         """The oldest samples that fit one request, or None when nothing waits."""
+        ...
+
+    def put_back(self, chunk: Chunk) -> None:
+        """The chunk given last is not sent yet: should it have to be given up, that is counted here."""
         ...
 
     def acknowledge(self, chunk: Chunk) -> None:
@@ -134,6 +146,7 @@ def as_records(fragments: Iterable[Fragment]) -> Iterator[list[Fragment]]:
         raw += fragment.raw_bytes
         samples += fragment.samples
         full = size > RECORD_BYTES or raw > RECORD_RAW_BYTES or samples > RECORD_SAMPLES
+        full = full or len(group) >= RECORD_FRAGMENTS
         if group and (full or fragment.lane in lanes):
             yield group
             group, lanes = [], set()
@@ -194,6 +207,13 @@ class _Segment:
             else:
                 offset += _HEAD.size + len(payload)
                 yield _decode(payload), offset
+
+    def remove(self) -> None:
+        """Nothing in it waits any longer. If it stays, it is delivered again after a restart, which is harmless."""
+        try:
+            self.path.unlink(missing_ok=True)
+        except OSError as error:
+            log.warning("the queue's segment %s cannot be removed: %s", self.path, error.strerror)
 
     def _payload_at(self, offset: int, end: int) -> bytes | None:
         head = os.pread(self.fd, _HEAD.size, offset)
@@ -289,9 +309,13 @@ class DiskQueue:
             if segment.samples:  # they were in what cannot be read
                 self._lost(segment.samples, "damaged")
                 segment.samples = 0
+            self._offset = segment.end
             if len(self._segments) == 1:
-                self._offset = segment.end
                 return None
+
+    def put_back(self, chunk: Chunk) -> None:
+        if chunk is self._out:
+            self._out = None
 
     def acknowledge(self, chunk: Chunk) -> None:
         if chunk is not self._out:
@@ -308,51 +332,61 @@ class DiskQueue:
         for segment in self._segments:
             os.close(segment.fd)
             if not segment.samples:
-                segment.path.unlink(missing_ok=True)
+                segment.remove()
         self._cursor.close()
         os.close(self._lock_fd)
 
     def _append_record(self, fragments: Sequence[Fragment]) -> bool:
-        """Write one record; a disk that is full gets room by giving up the oldest segments."""
+        """Write one record; a disk that is full gets room by giving up the oldest segments.
+
+        Whatever else is wrong with a file may not be with another one, and is no reason to give up what waits.
+        """
         record, size = _encode(fragments)
         while self.size_bytes + size > self._max_bytes and self._give_up_oldest("queue_full"):
             pass
-        while not self._write(record, size, fragments):
-            if not self._give_up_oldest("disk_full"):
+        while (failed := self._write(record, size, fragments)) is not None:
+            is_full = failed.errno in _NO_ROOM
+            if not (self._give_up_oldest("disk_full") if is_full else self._begin_segment()):
                 return False
         return True
 
-    def _write(self, record: Sequence[bytes], size: int, fragments: Sequence[Fragment]) -> bool:
+    def _write(self, record: Sequence[bytes], size: int, fragments: Sequence[Fragment]) -> OSError | None:
+        if self._segments[-1].end + size > self._segment_bytes:
+            self._begin_segment()
         segment = self._segments[-1]
+        start = segment.end
         try:
-            if segment.end and segment.end + size > self._segment_bytes:
-                segment = self._create(segment.number + 1)
-                for waiting in islice(self._segments, 1, None):  # a backlog stays on the disk
-                    waiting.remembered.clear()
-                self._segments.append(segment)
-            start = segment.end
-            if os.pwritev(segment.fd, record, start) == size:
-                segment.add(fragments, start + size)
-                delivered_to = self._offset if len(self._segments) == 1 else 0
-                segment.remember(fragments, start, delivered_to, self._remembered_bytes)
-                return True
-            reason = "disk full"
+            if os.pwritev(segment.fd, record, start) < size:
+                raise OSError(errno.ENOSPC, "disk full")  # noqa: TRY301 (one way to fail)
         except OSError as error:
-            reason = error.strerror or str(error)
-        log.error("the queue's segment %s cannot be written: %s", segment.path, reason)
-        with suppress(OSError):
-            os.ftruncate(segment.fd, segment.end)
-        return False
+            log.error("the queue's segment %s cannot be written: %s", segment.path, error.strerror)  # noqa: TRY400
+            with suppress(OSError):
+                os.ftruncate(segment.fd, segment.end)
+            return error
+        segment.add(fragments, start + size)
+        delivered_to = self._offset if len(self._segments) == 1 else 0
+        segment.remember(fragments, start, delivered_to, self._remembered_bytes)
+        return None
+
+    def _begin_segment(self) -> bool:
+        """Go on in another file; false if the last one is still empty, or no other can be made."""
+        last = self._segments[-1]
+        if not last.end:
+            return False
+        try:
+            segment = self._create(last.number + 1)
+        except OSError as error:
+            log.warning("no segment of the queue can follow %s: %s", last.path, error.strerror)
+            return False
+        for waiting in islice(self._segments, 1, None):  # a backlog stays on the disk
+            waiting.remembered.clear()
+        self._segments.append(segment)
+        return True
 
     def _give_up_oldest(self, reason: str) -> bool:
         """Unlink the oldest segment, if need be the one that is being written; whether that made room."""
-        if len(self._segments) == 1:
-            if not self._segments[0].end:
-                return False
-            try:
-                self._segments.append(self._create(self._segments[0].number + 1))
-            except OSError:
-                return False
+        if len(self._segments) == 1 and not self._begin_segment():
+            return False
         self._give_up_first(reason)
         return True
 
@@ -365,13 +399,17 @@ class DiskQueue:
             self._lost(samples, reason)
 
     def _drop_empty(self) -> None:
-        while len(self._segments) > 1 and not self._segments[0].samples:
+        """Drop what has been delivered to its end; there may be records without samples (metadata) behind the last."""
+        while len(self._segments) > 1:
+            first = self._segments[0]
+            if first.samples or self._offset < first.end:
+                return
             self._discard_first()
 
     def _discard_first(self) -> None:
         segment = self._segments.popleft()
         os.close(segment.fd)
-        segment.path.unlink(missing_ok=True)
+        segment.remove()
         self._offset = 0
 
     def _create(self, number: int) -> _Segment:
@@ -455,6 +493,10 @@ class MemoryQueue:
     def peek(self, limits: Limits) -> Chunk | None:
         self._out = gather(((record, number) for number, record in self._records), limits)
         return self._out
+
+    def put_back(self, chunk: Chunk) -> None:
+        if chunk is self._out:
+            self._out = None
 
     def acknowledge(self, chunk: Chunk) -> None:
         while self._records and self._records[0][0] <= chunk.end:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Final, Self
 
 from trunkline.collector.pace import Pace
@@ -25,6 +27,9 @@ LINGER_S: Final = 1.0
 HOLD_S: Final = 15.0
 """How often a receiver is tried again that refuses us until somebody repairs something."""
 
+FUTILE_S: Final = 600.0
+"""For how long nobody waits for a limit to rise after somebody has done so in vain."""
+
 UNCLEAR: Final = frozenset({"unreachable", "server_error"})
 """After these nobody knows whether the receiver took the request."""
 
@@ -32,7 +37,9 @@ MAX_REJECTIONS: Final = 64
 """How often what one request carried is rejected before the rest of it is given up with whatever is at fault."""
 
 ALREADY_THERE: Final = frozenset({"duplicate_timestamp", "out_of_order"})
-
+"""What is refused like this after an unclear outcome was taken then: said of a single series, not of a request in
+which others may be new.
+"""
 
 LOSSES: Final = {
     "queue_full": "the queue is full and they were the oldest",
@@ -40,6 +47,14 @@ LOSSES: Final = {
     "too_old": "they waited longer than the receiver accepts samples for",
     "damaged": "the queue's file is damaged",
 }
+
+
+@dataclass(slots=True)
+class _Part:
+    """Some fragments of a chunk. `unclear` says that the receiver may have taken them already."""
+
+    fragments: list[Fragment]
+    unclear: bool = False
 
 
 class Sender:
@@ -74,6 +89,7 @@ class Sender:
         self._settled = asyncio.Event()
         self._failures = 0
         self._explained = ""
+        self._futile_until_s = -math.inf
 
     @property
     def destination(self) -> str:
@@ -143,6 +159,7 @@ class Sender:
         if chunk is not None and chunk.samples == self._queue.samples < limits.max_samples:
             self._full.clear()
             if not self._hurry.is_set():
+                self._queue.put_back(chunk)
                 await self._either(self._full, LINGER_S)
             chunk = self._queue.peek(limits)
         if chunk is None:
@@ -165,7 +182,7 @@ class Sender:
 
     async def _settle(self, chunk: Chunk) -> None:
         """Deliver or refuse every sample of `chunk`; a refused request is halved to find the series at fault."""
-        work = deque([list(chunk.fragments)])
+        work = deque([_Part(list(chunk.fragments))])
         rejections = 0
         while work:
             part = work.popleft()
@@ -173,11 +190,13 @@ class Sender:
                 await self._deliver(part)
             except (Rejected, TooLarge) as error:
                 rejections += isinstance(error, Rejected)
-                halves = self._halves(part) if rejections <= MAX_REJECTIONS else ()
-                if halves:
-                    work.extendleft(reversed(halves))
+                halves = self._halves(part.fragments)
+                if halves and rejections <= MAX_REJECTIONS:
+                    work.extendleft(_Part(half, part.unclear) for half in reversed(halves))
+                elif not halves and part.unclear and error.reason in ALREADY_THERE:
+                    self._delivered(part.fragments, 0)
                 else:
-                    self._refuse(part, error)
+                    self._refuse(part.fragments, error)
 
     def _halves(self, part: list[Fragment]) -> Sequence[list[Fragment]]:
         """Two smaller parts, in order; nothing for a part of one series."""
@@ -186,33 +205,40 @@ class Sender:
             return part[:middle], part[middle:]
         return [[half] for half in self._delivery.halves(part[0])]
 
-    async def _deliver(self, part: list[Fragment]) -> None:
+    async def _deliver(self, part: _Part) -> None:
         """Send until there is a clear answer. Raises Rejected or TooLarge when that is a refusal."""
-        unclear = False
         tries = 0
-        while part := self._without_outdated(part):
-            body = self._delivery.join(part)
+        while self._leave_out_outdated(part):
+            body = self._delivery.join(part.fragments)
             try:
                 await self._send(body)
             except (RetryLater, Hold) as error:
-                tries += 1
-                unclear = unclear or error.reason in UNCLEAR
-                if isinstance(error, RetryLater) and error.tries is not None and tries > error.tries:
-                    raise Rejected(str(error), reason=error.reason) from error
+                part.unclear = part.unclear or error.reason in UNCLEAR
+                if isinstance(error, RetryLater) and error.tries is not None:
+                    tries += 1
+                    self._wait_no_longer(error, tries, error.tries)
                 await self._pause_after(error)
                 continue
-            except Rejected as error:
+            except Rejected:
                 self._failures = 0
-                if not (unclear and error.reason in ALREADY_THERE):
-                    raise
-            self._delivered(part, len(body))
+                raise
+            self._delivered(part.fragments, len(body))
             return
+
+    def _wait_no_longer(self, error: RetryLater, tries: int, limit: int) -> None:
+        """Raise Rejected after enough tries, and then for a time at once: others wait behind what is refused."""
+        now_s = self._clock.monotonic()
+        if tries > limit:
+            self._futile_until_s = max(self._futile_until_s, now_s + FUTILE_S)
+        if now_s < self._futile_until_s:
+            raise Rejected(str(error), reason=error.reason) from error
 
     async def _send(self, body: bytes) -> None:
         started = self._clock.monotonic()
-        outcome = "delivered"
+        outcome = "interrupted"
         try:
             await self._delivery.send(body)
+            outcome = "delivered"
         except DeliveryError as error:
             outcome = error.reason
             raise
@@ -257,14 +283,14 @@ class Sender:
             waiting.cancel()
             sleeping.cancel()
 
-    def _without_outdated(self, part: list[Fragment]) -> list[Fragment]:
-        """Leave out what the receiver can no longer accept because of its age."""
+    def _leave_out_outdated(self, part: _Part) -> bool:
+        """Give up what the receiver can no longer accept because of its age; whether something is left."""
         limit_ms = self._too_old_ms()
-        outdated = [fragment for fragment in part if fragment.newest_ms < limit_ms]
-        if not outdated:
-            return part
-        self._lose(sum(fragment.samples for fragment in outdated), "too_old")
-        return [fragment for fragment in part if fragment.newest_ms >= limit_ms]
+        outdated = [fragment for fragment in part.fragments if fragment.newest_ms < limit_ms]
+        if outdated:
+            self._lose(sum(fragment.samples for fragment in outdated), "too_old")
+            part.fragments = [fragment for fragment in part.fragments if fragment.newest_ms >= limit_ms]
+        return bool(part.fragments)
 
     def _too_old_ms(self) -> int:
         return int((self._clock.time() - self._delivery.limits.max_age_s) * 1000)

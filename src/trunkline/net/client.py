@@ -7,6 +7,7 @@ scheme, host and port, and received into buffers that are reused.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import re
 import socket
@@ -24,8 +25,9 @@ from trunkline.net.resolve import Resolve
 from trunkline.net.target import Target, parse_target
 from trunkline.net.tls import Tls
 
+log = logging.getLogger(__name__)
+
 _MAX_IDLE = 16
-_MAX_IDLE_S = 90.0
 _SCRATCH_BYTES = 1024 * 1024
 _BUFFER_BYTES = 64 * 1024
 _MAX_SPARE_BUFFERS = 2
@@ -146,6 +148,10 @@ class _Exchange:
         except FetchError as error:
             self.connecting = None
             self.fail(error)
+        except Exception as error:
+            log.exception("connecting to %s failed in a way nobody foresaw", self.prepared.target)
+            self.connecting = None
+            self.fail(ConnectError(f"cannot connect: {error}"))
         else:
             self.connecting = None
             connection.carry(self)
@@ -226,6 +232,7 @@ class _Connection(asyncio.BufferedProtocol):
             reader.move(self._client.buffer_beyond(reader.received_bytes))
 
     def eof_received(self) -> bool:
+        self.usable = False  # until the transport has closed, too, which takes TLS a while
         self._end(None)
         return False
 
@@ -271,7 +278,7 @@ class _Connection(asyncio.BufferedProtocol):
         exchange, reader, transport = self._exchange, self._reader, self._transport
         assert exchange is not None
         assert transport is not None
-        self._exchange = None
+        self._exchange = exchange.connection = None  # which is not its own any longer, should it be cancelled
         self.usable = reader.reusable and not transport.is_closing() and not transport.get_write_buffer_size()
         self._used = True
         self._client.under_way.discard(exchange)
@@ -302,9 +309,12 @@ class _Connection(asyncio.BufferedProtocol):
 class Client:
     """Makes exchanges; owns its connections until `aclose`."""
 
-    def __init__(self, resolve: Resolve | None = None, tls: Tls | None = None) -> None:
+    def __init__(
+        self, resolve: Resolve | None = None, tls: Tls | None = None, *, max_idle_s: float = 90.0
+    ) -> None:
         self._resolve = resolve or Resolve()
         self._tls = tls or Tls()
+        self._max_idle_s = max_idle_s
         self._idle: dict[tuple[str, str, int], list[_Connection]] = {}
         self._spare_buffers: list[bytearray] = []
         self._sweep: asyncio.TimerHandle | None = None
@@ -342,6 +352,10 @@ class Client:
         """
         deadline = asyncio.get_running_loop().time() + prepared.timeout_s
         exchange = _Exchange(self, prepared, waiter, deadline)
+        if self._closed:
+            closed = ConnectError("cannot connect: this client was closed")
+            asyncio.get_running_loop().call_soon(exchange.fail, closed)
+            return exchange
         self.under_way.add(exchange)
         if self._sweep is None or deadline < self._sweep.when():
             self._sweep_at(deadline)
@@ -379,6 +393,7 @@ class Client:
         """End what has taken too long. One timer serves all exchanges, as nearly none ever needs it."""
         self._sweep = None
         now = asyncio.get_running_loop().time() + _TIMER_GRAIN_S
+        self._close_idle(now - self._max_idle_s)
         for exchange in [one for one in self.under_way if one.deadline <= now]:
             exchange.expire()
         if self.under_way and not self._closed:
@@ -386,12 +401,18 @@ class Client:
 
     def _take_idle(self, target: Target) -> _Connection | None:
         idle = self._idle.get(target.key, ())
+        since = asyncio.get_running_loop().time() - self._max_idle_s
         while idle:
             connection = idle.pop()
-            if connection.usable and connection.idle_since >= asyncio.get_running_loop().time() - _MAX_IDLE_S:
+            if connection.usable and connection.idle_since > since:
                 return connection
             connection.abort()
         return None
+
+    def _close_idle(self, since: float) -> None:
+        """Close what has been idle since then or longer: targets come and go, and not all of them close."""
+        for connection in [one for idle in self._idle.values() for one in idle if one.idle_since <= since]:
+            connection.abort()
 
     def keep_idle(self, connection: _Connection) -> None:
         idle = self._idle.setdefault(connection.key, [])

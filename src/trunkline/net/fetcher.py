@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from trunkline.errors import FetchError
 from trunkline.net.client import Client, Prepared, Waiter
 from trunkline.net.message import Request, Response
+
+log = logging.getLogger(__name__)
 
 Begin: TypeAlias = Callable[[Waiter], object]
 """Makes one and the same exchange once more; the waiter is told how it ended."""
@@ -78,5 +81,8 @@ async def _tell(exchange: Callable[[], Coroutine[Any, Any, Response]], waiter: W
         response = await exchange()
     except FetchError as error:
         waiter.failed(error)
+    except Exception as error:
+        log.exception("an exchange failed in a way nobody foresaw")
+        waiter.failed(FetchError(f"it failed in a way nobody foresaw: {error!r}"))
     else:
         waiter.answered(response)

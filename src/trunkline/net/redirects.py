@@ -76,11 +76,15 @@ class FollowingRedirects:
     def _next(self, request: Request, status: int, location: str, first: Target) -> Request:
         # A header is text of one byte a character here; what is no ASCII goes on as it came.
         location = quote(location.encode("latin-1", "replace"), safe=_PRINTABLE)
-        url = urljoin(request.url, location)
+        try:
+            url, elsewhere = urljoin(request.url, location), bool(urlsplit(location).netloc)
+        except ValueError as error:
+            said = f"cannot follow the redirect to {location[:200]!r}: {error}"
+            raise ProtocolError(f"{first}: {said}") from None
         headers = dict(request.headers)
         if not _may_have_secrets(parse_target(url), first):
             headers = _without(headers, self._sensitive)
-        if urlsplit(location).netloc:
+        if elsewhere:
             headers = _without(headers, frozenset({"host"}))
         if status in _KEEP_METHOD or request.method in {"GET", "HEAD"}:
             return Request(request.method, url, headers, request.body)

@@ -114,8 +114,10 @@ class Tls:
             context.load_default_certs()
             return
         name = f"the CA file {self.ca_file}" if self.ca_file else "the text of ca"
+        # Between the certificates may be comments in any language, but Python wants ASCII.
+        text = self.ca.encode("ascii", "replace").decode("ascii")
         try:
-            context.load_verify_locations(self.ca_file or None, cadata=self.ca or None)
+            context.load_verify_locations(self.ca_file or None, cadata=text or None)
         except OSError as error:  # an SSLError is one
             why = "no certificate in it" if isinstance(error, ssl.SSLError) else error.strerror
             raise ConnectError(f"cannot read {name}: {why}; it must hold certificates in PEM") from None

@@ -18,6 +18,7 @@ from trunkline.aws.task_metadata import VARIABLE, fetch_identity
 from trunkline.collector.doctor.findings import Finding, Outcome
 from trunkline.collector.doctor.visit import Visit
 from trunkline.errors import CredentialsError, FetchError, FetchTimeoutError
+from trunkline.exporters.prometheusremotewrite.delivery import MAX_ANSWER_BYTES
 from trunkline.model import Resource
 from trunkline.net.client import Client, ClientFactory, why
 from trunkline.net.message import Request
@@ -155,7 +156,9 @@ def _to_resolve(visit: Visit, host: str) -> tuple[str, ...]:
 async def connection(visit: Visit) -> Finding:
     """Whether the receiver answers, over TLS that is trusted; without a signature its answer itself says nothing."""
     hop, target = "connection", parse_target(visit.endpoint)
-    exchange = visit.client.exchange(Request("GET", visit.endpoint, {}), timeout_s=visit.config.timeout)
+    exchange = visit.client.exchange(
+        Request("GET", visit.endpoint, {}), timeout_s=visit.config.timeout, max_body_bytes=MAX_ANSWER_BYTES
+    )
     try:
         response = await (visit.clock.timed(exchange) if visit.workspace.region else exchange)
     except FetchError as error:

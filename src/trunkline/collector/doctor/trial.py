@@ -14,7 +14,7 @@ from trunkline.collector.doctor.hops import SET_CLOCK
 from trunkline.collector.doctor.visit import Visit, shown
 from trunkline.component.signing import Signer
 from trunkline.errors import CredentialsError, FetchError, QueryError
-from trunkline.exporters.prometheusremotewrite.delivery import HEADERS, outcome
+from trunkline.exporters.prometheusremotewrite.delivery import HEADERS, MAX_ANSWER_BYTES, outcome
 from trunkline.model import STALE, Labels, make_labels
 from trunkline.net.message import Request, Response
 from trunkline.wire import naming, snappy
@@ -111,7 +111,7 @@ async def _send(visit: Visit, value: float, at_ms: int) -> Response:
     request = Request("POST", visit.endpoint, {**HEADERS, **visit.config.headers}, body)
     if visit.authenticator is not None:
         request = visit.authenticator.authorize(request)
-    exchange = visit.client.exchange(request, timeout_s=visit.config.timeout)
+    exchange = visit.client.exchange(request, timeout_s=visit.config.timeout, max_body_bytes=MAX_ANSWER_BYTES)
     signs = isinstance(visit.authenticator, Signer)
     return await (visit.clock.timed(exchange) if signs else exchange)
 

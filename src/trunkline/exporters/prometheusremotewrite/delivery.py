@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LONGEST_WISH_S: Final = 300.0
+MAX_ANSWER_BYTES: Final = 1024 * 1024
 HEADERS: Final = {
     "Content-Encoding": "snappy",
     "Content-Type": "application/x-protobuf",
@@ -92,7 +93,9 @@ class RemoteWrite:
         try:
             if self._authenticator is not None:
                 request = self._authenticator.authorize(request)
-            exchange = self._client.exchange(request, timeout_s=self._config.timeout)
+            exchange = self._client.exchange(
+                request, timeout_s=self._config.timeout, max_body_bytes=MAX_ANSWER_BYTES
+            )
             response = await (exchange if self._clock is None else self._clock.timed(exchange))
         except CredentialsError as error:
             raise Hold(str(error), reason="credentials") from error

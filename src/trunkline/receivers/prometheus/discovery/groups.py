@@ -98,6 +98,8 @@ def _group(index: int, group: Any, extra: LabelSet) -> TargetGroup:
         raise ValueError(f"the targets of item {index} must be a list of texts")
     if not isinstance(labels, dict) or not all(isinstance(one, str) for one in labels.values()):
         raise ValueError(f"the labels of item {index} must be texts by name")
+    for text in (*targets, *labels, *labels.values()):
+        text.encode()  # a lone surrogate is no text, and its UnicodeEncodeError a ValueError
     return TargetGroup([{ADDRESS: one} for one in targets], {**labels, **extra})
 
 
