@@ -18,6 +18,7 @@ LAYERS = [
     {"__main__"},
     {"cli"},
     {"fleet", "simulator"},
+    {"dashboards"},
     {"collector", "testing"},
     {"components"},
     {"receivers", "processors", "exporters", "extensions"},
@@ -94,4 +95,6 @@ def test_the_collector_loads_nothing_it_does_not_need() -> None:
     ).stdout.split()
     heavy = {"aiohttp", "boto3", "botocore", "numpy", "prometheus_client", "re2", "rich", "cramjam", "psutil"}
     assert heavy.isdisjoint(loaded)
-    assert not [module for module in loaded if module.startswith(("trunkline.simulator", "trunkline.fleet"))]
+    assert "grafana_foundation_sdk" not in loaded
+    above = ("trunkline.simulator", "trunkline.fleet", "trunkline.dashboards")
+    assert not [module for module in loaded if module.startswith(above)]

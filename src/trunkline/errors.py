@@ -15,6 +15,7 @@
     ├── QueryError                a workspace did not answer a query
     ├── SimulatorError            the simulator could not do what was asked
     ├── FleetError                a step of a deployment failed
+    ├── GrafanaError              a Grafana did not take what it was given
     └── DeliveryError             why a request to an exporter's receiver did not succeed
         ├── RetryLater            the same bytes may succeed later
         ├── TooLarge              smaller requests may succeed
@@ -131,6 +132,10 @@ class SimulatorError(TrunklineError):
 
 class FleetError(TrunklineError):
     """A step of a deployment failed."""
+
+
+class GrafanaError(TrunklineError):
+    """A Grafana cannot be reached, or did not take what it was given."""
 
 
 class DeliveryError(TrunklineError):

@@ -16,6 +16,7 @@ COMMANDS: Final = {
     "collector": ("trunkline.cli.collector", "run the agent that scrapes and delivers"),
     "simulator": ("trunkline.cli.simulator", "AWS accounts, ECS tasks and a workspace on this computer"),
     "query": ("trunkline.cli.query", "ask a workspace with PromQL, in the simulator or in AWS"),
+    "dashboards": ("trunkline.cli.dashboards", "dashboards and alerting rules, as files or into a Grafana"),
 }
 
 EXIT_FAILED: Final = 1

@@ -28,6 +28,9 @@ MEMORY: Final = PLATFORM_METRICS[0]
 CPU: Final = PLATFORM_METRICS[2]
 APPLICATION_COUNTERS: Final = ("shop_order_items_total", "shop_orders_total")
 OURS: Final = 'cloud_account_id!=""'
+NOT_OURS: Final = 'job!="trunkline"'
+"""Without what the collectors tell of themselves."""
+
 TASK: Final = "aws_ecs_task_id"
 _PLACE: Final = ("cloud_account_id", "cloud_region", "aws_ecs_service_name")
 _RATE_WINDOW_S: Final = 60
@@ -105,6 +108,10 @@ def selector(name: str, more: str = "") -> str:
     return f"{name}{{{OURS}{',' + more if more else ''}}}"
 
 
+UP: Final = selector("up", NOT_OURS)
+"""Of the applications; a collector is up whenever it can say so."""
+
+
 def running_tasks(
     clients: Callable[[str, str, str], Any], places: Sequence[tuple[str, str]]
 ) -> list[RunningTask]:
@@ -130,15 +137,15 @@ def _last(arn: str) -> str:
 
 
 async def accounts_seen(workspace: Workspace) -> set[str]:
-    """The accounts of which there is any metric by now."""
-    found = await workspace.query(f"count by (cloud_account_id) ({selector('')})")
+    """The accounts of which there is any metric by now, of their collectors' own apart."""
+    found = await workspace.query(f"count by (cloud_account_id) ({selector('', NOT_OURS)})")
     return {each.labels["cloud_account_id"] for each in found}
 
 
 async def places(workspace: Workspace, elapsed_s: float) -> dict[tuple[str, str, str], dict[str, float]]:
     """(account, region, service) → `up`, `series`, `per_second`, `age_s`, of those there are metrics of."""
     answers: dict[tuple[str, str, str], dict[str, float]] = {}
-    for each in await workspace.query(f"sum by ({', '.join(_PLACE)}) ({selector('up')})"):
+    for each in await workspace.query(f"sum by ({', '.join(_PLACE)}) ({UP})"):
         answers.setdefault(_place(each), {})["up"] = each.value
     for each in await workspace.query(f"count by ({', '.join(_PLACE)}) ({selector('')})"):
         answers.setdefault(_place(each), {})["series"] = each.value
@@ -164,7 +171,7 @@ async def _samples(workspace: Workspace, seconds: int) -> list[Found]:
 async def totals(workspace: Workspace, elapsed_s: float) -> dict[str, dict[str, int]]:
     """Account → `tasks` up, `series`, `samples` stored in the last `elapsed_s` seconds."""
     answers: dict[str, dict[str, int]] = {}
-    for each in await workspace.query(f"sum by (cloud_account_id) ({selector('up')})"):
+    for each in await workspace.query(f"sum by (cloud_account_id) ({UP})"):
         answers.setdefault(_place(each)[0], {})["tasks"] = int(each.value)
     for each in await workspace.query(f"count by (cloud_account_id) ({selector('')})"):
         answers.setdefault(_place(each)[0], {})["series"] = int(each.value)
@@ -180,7 +187,7 @@ async def stored(workspace: Workspace, since_s: float, now_s: float) -> Stored:
     matcher = f'__name__=~"{names}"'
     platform = {name: await _newest(workspace, name) for name in PLATFORM_METRICS}
     return {
-        "up": await workspace.query(selector("up")),
+        "up": await workspace.query(UP),
         "counters": await workspace.query_range(
             f"sum by (__name__, {TASK}) ({selector('', matcher)})", since_s, now_s, _STEP_S
         ),
