@@ -9,7 +9,7 @@ import pytest
 
 from trunkline.errors import ConfigError
 from trunkline.exporters.debug import DebugConfig, LoggingConfig
-from trunkline.exporters.debug.exporter import OutputExporter, Sampler
+from trunkline.exporters.debug.exporter import DebugExporter, OutputExporter, Sampler
 from trunkline.model import STALE, Batch, Extra, Family, Kind, Resource, Series, Table, make_labels
 from trunkline.testing import context_for
 
@@ -144,6 +144,16 @@ def test_a_log_that_leaves_it_out_costs_no_text(caplog: pytest.LogCaptureFixture
         inlet = DebugConfig(verbosity="detailed").build(context_for("debug")).open(one.table)
         inlet.consume(one)
     assert caplog.records == []
+
+
+def test_what_changed_while_nothing_was_shown_is_known_later() -> None:
+    family, texts = Family("m", Kind.GAUGE), list[str]()
+    table = table_of(("m", family, {"a": "0"}))
+    inlet = DebugExporter("normal", Sampler(1, 3, lambda: 0.0), texts.append).open(table)
+    for number in range(1, 5):
+        inlet.consume(Batch(table, 1000, array("d", [1.0] * number), table.take_changes()))
+        table.assign(Series(make_labels({"__name__": "m", "a": str(number)}), family, RESOURCE))
+    assert [text.count("m{a=") for text in texts] == [1, 4]
 
 
 def test_a_second_shows_its_first_batches_then_every_nth() -> None:

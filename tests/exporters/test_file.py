@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import time
 from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -176,6 +177,43 @@ def test_stale_missing_odd_and_further_samples() -> None:
         [{**stamp, "asDouble": "-Infinity"}],
         [{**stamp, "asDouble": 1}, {"timeUnixNano": "1700000000500000000", "asDouble": 2}],
     ]
+
+
+def test_a_beginning_of_which_nothing_else_is_left_is_a_metric_of_its_own() -> None:
+    hits, latency = Family("hits_total", Kind.COUNTER), Family("l", Kind.HISTOGRAM)
+    table = table_of(
+        ("hits_created", hits, {"code": "200"}),
+        ("hits_total", hits, {"code": "500"}),
+        ("l_created", latency, {}),
+        ("last", Family("last", Kind.GAUGE), {}),
+    )
+    whole, hits_created, created, last = metrics_of(line_of(table, [5, 6, 7, 8]))
+    assert [one["name"] for one in (whole, hits_created, created, last)] == [
+        "hits_total",
+        "hits_created",
+        "l_created",
+        "last",
+    ]
+    [point] = hits_created["gauge"]["dataPoints"]
+    assert (point["asDouble"], point["attributes"][0]["value"]) == (5, {"stringValue": "200"})
+    assert [point["asDouble"] for point in created["gauge"]["dataPoints"]] == [7]
+    assert [point["asDouble"] for point in whole["sum"]["dataPoints"]] == [6]
+
+
+def test_a_further_sample_may_be_a_stale_marker() -> None:
+    table = table_of(("a", Family("a"), {}))
+    [metric] = metrics_of(line_of(table, [1], extras=[Extra(0, STALE, 1_700_000_000_124)]))
+    assert [point.get("flags") for point in metric["gauge"]["dataPoints"]] == [None, 1]
+
+
+def test_many_further_samples_do_not_take_the_square_of_their_time() -> None:
+    count = 20_000
+    table = table_of(*((f"m{index}", Family(f"m{index}"), {}) for index in range(count)))
+    extras = [Extra(slot, 1.0, 1_700_000_000_100) for slot in range(count)]
+    began = time.process_time()
+    document = line_of(table, [0.0] * count, extras=extras)
+    assert time.process_time() - began < 4
+    assert len(metrics_of(document)) == count
 
 
 def test_opentelemetrys_own_metrics_stay_what_they_are() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import json
 from email.utils import formatdate
 from pathlib import Path
@@ -219,10 +220,37 @@ def test_what_is_wrong_with_the_settings_is_named() -> None:
     assert problems(AwsRemoteWriteConfig(endpoint=URL, aws_auth=AwsAuthConfig(region="eu-west-1"))) == []
     [role] = problems(AwsRemoteWriteConfig(endpoint=AMP, aws_auth=AwsAuthConfig(role_arn="Central")))
     assert role.startswith("aws_auth::role_arn: 'Central' is not a role's ARN")
+    [auth] = problems(AwsRemoteWriteConfig(endpoint=AMP, auth=AuthConfig(authenticator="sigv4auth")))
+    assert auth.startswith("auth: is not used here: this exporter signs by aws_auth")
 
 
 def retrying(retry: RetryConfig) -> RemoteWriteConfig:
     return RemoteWriteConfig(endpoint=URL, retry_on_failure=retry)
+
+
+async def test_headers_of_the_settings_win_in_whatever_case_they_are_written() -> None:
+    asked: list[bytes] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        config = RemoteWriteConfig(
+            endpoint=f"http://127.0.0.1:{port}/write", headers={"user-agent": "own", "X-Tenant": "1"}
+        )
+        delivery = config.build(context_for("prometheusremotewrite"))
+        async with delivery.session():
+            await delivery.send(b"")
+    [head] = asked
+    assert [line for line in head.splitlines() if line.lower().startswith(b"user-agent")] == [
+        b"user-agent: own"
+    ]
+    assert b"X-Tenant: 1" in head
+    assert head.lower().count(b"content-type: application/x-protobuf") == 1
 
 
 def test_an_authenticator_must_run_and_must_sign() -> None:

@@ -128,6 +128,18 @@ def test_metadata_are_sent_when_new_and_again_after_a_while() -> None:
     assert told(target.batch(5000)) == []
 
 
+def test_families_that_come_and_go_are_forgotten() -> None:
+    now = [0.0]
+    announcements = Announcements(settings().translation, lambda: now[0])
+    lasting = Family("lasting", Kind.GAUGE)
+    for number in range(100):
+        announcements.news([lasting, Family(f"f{number}", Kind.GAUGE)])
+        now[0] += RESEND_S
+    assert announcements.known < 10
+    assert announcements.news([lasting]) != []
+    assert announcements.news([lasting]) == []
+
+
 def test_many_families_are_told_in_fragments_of_their_own_lanes(tmp_path: Path) -> None:
     config = settings(send_metadata=True)
     target = Target(*(f"family_{number}_total" for number in range(700)))

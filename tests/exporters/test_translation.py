@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from trunkline import __version__
@@ -12,6 +14,7 @@ TARGET = Resource(
     {"service.name": "app", "service.instance.id": "h:80", "server.port": "80"}, {"aws_ecs_task_id": "t"}
 )
 ADOT = Translation(scraped=True, scope=False, identity=False)
+ADOT_WITH_SCOPE = Translation(scraped=True)
 
 
 def scraped(name: str, family: Family, resource: Resource = TARGET, **labels: str) -> Series:
@@ -66,7 +69,7 @@ def test_scraped_labels_become_those_of_the_aws_distribution() -> None:
         "job": "app",
         "le": "1",
     }
-    full = Translation(scraped=True, resource_attributes=True)
+    full = replace(ADOT_WITH_SCOPE, resource_attributes=True)
     assert dict(full.labels(scraped("up", Family("up", Kind.GAUGE)))) == {
         "__name__": "up",
         "aws_ecs_task_id": "t",
@@ -83,6 +86,11 @@ def test_scraped_labels_become_those_of_the_aws_distribution() -> None:
 def test_labels_that_a_target_set_itself_stay_its_own() -> None:
     series = Series(make_labels({"__name__": "up", "job": "honored"}), Family("up", Kind.GAUGE), TARGET)
     assert dict(ADOT.labels(series))["job"] == "honored"
+
+
+def test_a_scope_that_a_target_exposed_stays_its_own() -> None:
+    labels = dict(ADOT_WITH_SCOPE.labels(scraped("up", Family("up", Kind.GAUGE), otel_scope_name="own")))
+    assert (labels["otel_scope_name"], labels.get("otel_scope_version")) == ("own", None)
 
 
 def test_scraped_series_stay_as_they_are_without_the_switch() -> None:

@@ -148,6 +148,8 @@ def test_what_is_wrong_is_pointed_at() -> None:
             assert word in message, message
 
     says('nam == "x"', 1, "unknown path nam", "did you mean name?", scope="metric")
+    says('attributes["a"] == "x"', 1, "a metric has no attributes; its data points have", scope="metric")
+    says('name == "x"', 1, "unknown path name", "a datapoint knows attributes[")
     says('attribute["a"] == "x"', 1, "unknown path attribute", "did you mean attributes?")
     says('name["a"] == "x"', 1, "cannot be indexed", scope="metric")
     says("attributes == nil", 1, "all attributes at once", 'attributes["key"]')

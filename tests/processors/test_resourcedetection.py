@@ -254,6 +254,12 @@ async def test_where_there_is_no_instance_nothing_is_found_unless_that_is_a_fail
         await detect(required, nobody)
 
 
+async def test_instance_metadata_that_does_not_answer_is_no_failure_however_short_the_time() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        nobody = {"AWS_EC2_METADATA_SERVICE_ENDPOINT": f"http://127.0.0.1:{silent.getsockname()[1]}"}
+        assert await detect({"detectors": ["ec2"], "timeout": "600ms"}, nobody) == {}
+
+
 async def test_switched_off_instance_metadata_is_not_asked() -> None:
     async with instance().running() as service:
         off = {"AWS_EC2_METADATA_SERVICE_ENDPOINT": service.url, "AWS_EC2_METADATA_DISABLED": "True"}

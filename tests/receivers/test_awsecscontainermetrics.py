@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from trunkline.component.contract import Receiver
 from trunkline.errors import ConfigError
 from trunkline.model import Resource, Table, is_stale
 from trunkline.net.message import Response
@@ -19,6 +18,7 @@ from trunkline.net.server import serve
 from trunkline.receivers.awsecscontainermetrics import (
     EcsColumns,
     EcsContainerMetricsConfig,
+    EcsReceiver,
     Reading,
     read,
 )
@@ -78,6 +78,7 @@ def test_memory_in_use_leaves_out_what_can_be_given_back() -> None:
     check({"cache": 10 * 1024**2, "inactive_file": 30 * 1024**2}, 90)
     check({"cache": 130 * 1024**2}, 0)  # upstream wraps around to 17592186044386
     check({"pgfault": 1}, 100)
+    check({}, 100)
 
 
 def test_region_and_account_are_known_in_every_partition() -> None:
@@ -205,6 +206,12 @@ def test_a_value_no_sample_can_hold_fails_the_collection(usage: Any) -> None:
         one_container(memory_stats={"usage": usage})
 
 
+@pytest.mark.parametrize("limits", [{"Memory": "much"}, {"CPU": float("nan")}])
+def test_a_limit_of_the_task_no_sample_can_hold_fails_the_collection(limits: Any) -> None:
+    with pytest.raises(ValueError, match="of the task is"):
+        list(read({"Limits": limits}, {}, Resource()))
+
+
 @pytest.mark.parametrize("limits", [{}, None, {"CPU": 0.25, "Memory": 512}])
 def test_the_tasks_limits_win_over_the_sum_of_its_containers(limits: Any) -> None:
     containers = [{"DockerId": name, "Limits": {"CPU": 100, "Memory": 64}} for name in "ab"]
@@ -227,12 +234,13 @@ class Endpoint:
 
 
 @asynccontextmanager
-async def receiving(endpoint: Endpoint, seen: Recorder) -> AsyncIterator[Receiver]:
+async def receiving(endpoint: Endpoint, seen: Recorder) -> AsyncIterator[EcsReceiver]:
     routes = {"/v4/x/task": lambda: endpoint.task, "/v4/x/task/stats": lambda: endpoint.stats}
     async with serve("127.0.0.1", 0, routes) as server:
         base = f" http://127.0.0.1:{server.address[1]}/v4/x \n"
         context = context_for("awsecscontainermetrics", environment={"ECS_CONTAINER_METADATA_URI_V4": base})
         receiver = EcsContainerMetricsConfig(collection_interval=3600.0).build(context, seen)
+        assert isinstance(receiver, EcsReceiver)
         running = asyncio.create_task(receiver.run())
         try:
             await seen.wait_for(1)
@@ -278,15 +286,37 @@ async def test_a_failing_endpoint_is_told_once_and_tried_on(caplog: pytest.LogCa
             endpoint.ok({"45f36d5449924905a16c3d03c1fba67a-1950351559": "words"}),
         ):
             endpoint.stats = bad
-            await receiver.drain()
+            await receiver.collect()
         assert len(seen.batches) == 1
         endpoint.stats = good
-        await receiver.drain()
+        await receiver.collect()
         assert len(seen.batches) == 2
     errors = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
     assert len(errors) == 1
     assert errors[0].startswith("Failed to collect stats: cannot read data from task metadata endpoint: ")
     assert 'failed - "500 Internal Server Error"; trying on every 3600s' in errors[0]
+
+
+async def test_everything_ends_with_the_last_reading() -> None:
+    endpoint, seen = Endpoint("ecs_fargate_cgroupv2"), Recorder()
+    async with receiving(endpoint, seen) as receiver:
+        await receiver.drain()
+        await receiver.collect()  # one that was under way
+    _, last, end = seen.batches
+    assert not any(is_stale(sample.value) for sample in last.samples)
+    assert {sample.series for sample in end.samples} == {sample.series for sample in last.samples}
+    assert all(is_stale(sample.value) for sample in end.samples)
+    assert end.samples[0].timestamp_ms > last.samples[0].timestamp_ms
+
+
+async def test_everything_ends_though_the_last_reading_fails() -> None:
+    endpoint, seen = Endpoint("ecs_fargate_cgroupv2"), Recorder()
+    async with receiving(endpoint, seen) as receiver:
+        endpoint.task = Response(500, "Internal Server Error", {}, b"")
+        await receiver.drain()
+    first, end = seen.batches
+    assert [sample.series for sample in end.samples] == [sample.series for sample in first.samples]
+    assert all(is_stale(sample.value) for sample in end.samples)
 
 
 @pytest.mark.parametrize(

@@ -93,6 +93,29 @@ scrape_configs:
     assert one.external_labels == {"zone": "1"}
 
 
+def test_the_default_time_out_is_never_longer_than_the_interval() -> None:
+    def check(config: str, *timeouts_s: float) -> None:
+        assert tuple(job.timeout_s for job in jobs(config)) == timeouts_s
+
+    check(
+        "global: {scrape_interval: 5s}\nscrape_configs: [{job_name: a}, {job_name: b, scrape_interval: 2s}]",
+        5,
+        2,
+    )
+    check("global: {scrape_interval: 5s}\nscrape_configs: [{job_name: a, scrape_interval: 1m}]", 5)
+    check("global: {scrape_timeout: 0s}\nscrape_configs: [{job_name: a, scrape_timeout: 0s}]", 10)
+    assert problems(
+        "global: {scrape_interval: 5s, scrape_timeout: 10s}\nscrape_configs: [{job_name: a}]"
+    ) == ["config::global::scrape_timeout: global scrape timeout greater than scrape interval"]
+
+
+def test_the_receivers_own_durations_are_those_of_the_collector() -> None:
+    assert (
+        read_config("scrape_configs: [{job_name: a}]", "initial_scrape_offset: 1.5s").initial_scrape_offset
+        == 1.5
+    )
+
+
 def test_external_labels_may_refer_to_the_environment() -> None:
     config = read_config("""
 global: {external_labels: {a: $$ZONE, b: "x-$${ZONE}-$$$$", c: $$UNSET}}

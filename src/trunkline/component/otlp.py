@@ -6,13 +6,24 @@ Which slots make which point is worked out while series change, and not for ever
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
 
 from trunkline.component.translation import ending
-from trunkline.model import AttributeValue, Batch, Family, Kind, Labels, Origin, Resource, Series, Table
+from trunkline.model import (
+    AttributeValue,
+    Batch,
+    Extra,
+    Family,
+    Kind,
+    Labels,
+    Origin,
+    Resource,
+    Series,
+    Table,
+)
 
 NO_SLOT: Final = -1
 
@@ -65,7 +76,7 @@ class Point:
 
     @property
     def key(self) -> int:
-        """The slot that says whether and when there is a sample."""
+        """The slot that says whether and when there is a sample; none of a point that only began."""
         if self.value != NO_SLOT:
             return self.value
         return self.count if self.count != NO_SLOT else self.parts[-1][1] if self.parts else self.sum
@@ -93,21 +104,36 @@ class ResourceMetrics:
 
 
 class Shape:
-    """The metrics of one source, kept in shape while its series change."""
+    """The metrics of one source, brought into shape when they are asked for after series have changed."""
 
     def __init__(self) -> None:
         self._resources: list[ResourceMetrics] = []
+        self._changed = False
+
+    def note(self, batch: Batch) -> None:
+        """Take notice of a batch that need not be shown."""
+        self._changed = self._changed or bool(batch.changed)
 
     def of(self, batch: Batch) -> list[ResourceMetrics]:
         """The source's metrics; points whose `key` slot carries no sample are not part of the batch."""
-        if batch.changed:
+        self.note(batch)
+        if self._changed:
             self._resources = list(_shaped(batch.table))
+            self._changed = False
         return self._resources
 
 
 def present(batch: Batch, slot: int) -> bool:
     """Whether `slot` carries a sample."""
     return batch.present is None or bool(batch.present[slot])
+
+
+def extras_by_slot(batch: Batch) -> Mapping[int, Sequence[Extra]]:
+    """Further samples of the batch by the slot of their series; hardly ever any."""
+    found: dict[int, list[Extra]] = {}
+    for extra in batch.extras:
+        found.setdefault(extra.slot, []).append(extra)
+    return found
 
 
 def _shaped(table: Table) -> Iterator[ResourceMetrics]:
@@ -119,7 +145,13 @@ def _shaped(table: Table) -> Iterator[ResourceMetrics]:
             attributes = _attributes(series)
             _put(points.setdefault(attributes, Point(attributes)), series, slot)
     for resource, metrics in found.values():
-        made = [_metric(name, family, list(points.values())) for (name, family), points in metrics.items()]
+        made: list[Metric] = []
+        for (name, family), points in metrics.items():
+            whole = [point for point in points.values() if point.key != NO_SLOT]
+            if whole:
+                made.append(_metric(name, family, whole))
+            if len(whole) < len(points):
+                made.append(_beginnings(name, family, points.values()))
         yield ResourceMetrics({**resource.identity, **resource.attributes}, made)
 
 
@@ -138,6 +170,15 @@ def _metric(name: str, family: Family, points: list[Point]) -> Metric:
     unit = UCUM.get(family.unit, family.unit) if scraped else family.unit
     monotonic = family.kind is Kind.COUNTER
     return Metric(name, family.help, unit, kind, monotonic, str(family.kind) if scraped else "", points)
+
+
+def _beginnings(name: str, family: Family, points: Iterable[Point]) -> Metric:
+    """The times at which points began of which nothing else is left, as a metric of their own."""
+    alone = [Point(point.attributes, value=point.started) for point in points if point.key == NO_SLOT]
+    scraped = str(Kind.UNKNOWN) if family.origin is Origin.PROMETHEUS else ""
+    return Metric(
+        f"{name.removesuffix('_total')}_created", family.help, "", PointKind.GAUGE, False, scraped, alone
+    )
 
 
 def _kind(kind: Kind) -> PointKind:

@@ -249,6 +249,10 @@ class _Calculation:
             return ()
         alone = [step for step in steps if len(step.members) == 1 and step.members[0] >= 0]
         changed = {step.target: step.fold for step in alone if step.target >= 0}
+        made: dict[int, list[_Step]] = {}
+        for step in alone:
+            if step.target < 0:
+                made.setdefault(step.members[0], []).append(step)
         return [
             *(
                 replace(one, value=_folded([one.value], changed.get(one.slot, _first)))
@@ -257,8 +261,7 @@ class _Calculation:
             *(
                 Extra(self._length + step.target, _folded([one.value], step.fold), one.timestamp_ms)
                 for one in self._batch.extras
-                for step in alone
-                if step.target < 0 and step.members[0] == one.slot
+                for step in made.get(one.slot, ())
             ),
         ]
 

@@ -134,7 +134,8 @@ class Translation:
         attributes: dict[str, AttributeValue] = dict(own)
         if self.resource_attributes:
             attributes |= self._chosen(series.resource)
-        return {**self._merged(attributes), **owner, **kept, **self._scope(series), **last}
+        scope = {} if "otel_scope_name" in own else self._scope(series)
+        return {**self._merged(attributes), **owner, **kept, **scope, **last}
 
     def _was_scraped(self, series: Series, labels: Mapping[str, str], name: str) -> bool:
         return name in labels and series.family.origin is Origin.PROMETHEUS

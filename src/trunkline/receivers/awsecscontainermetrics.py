@@ -13,6 +13,7 @@ import logging
 import re
 from array import array
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -34,6 +35,9 @@ log = logging.getLogger(__name__)
 MIB: Final = 1024 * 1024
 LONGEST_NS: Final = 2**63 - 1
 """The longest time between two readings, as in Go: a container's first reading has the year 1 before it."""
+LAST_READING_TIMEOUT_S: Final = 3.0
+"""How long the last reading may take, so that there is time for what comes after it."""
+_JUST_AFTER_MS: Final = 1
 UNLIMITED: Final = 2**63
 """A limit this large is the kernel's way to say that there is none."""
 
@@ -153,6 +157,7 @@ class EcsReceiver:
         self._columns = EcsColumns(Table("task metadata endpoint"))
         self._inlet = downstream.open(self._columns.table)
         self._failing = False
+        self._ended = False
         self._busy = asyncio.Lock()
 
     async def run(self) -> None:
@@ -165,12 +170,29 @@ class EcsReceiver:
             await self._client.aclose()
 
     async def drain(self) -> None:
-        await self._collect(self._clock.time())
+        """Read a last time, and end everything: no successor continues the series of this task."""
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LAST_READING_TIMEOUT_S):
+                    await self.collect()
+        finally:
+            self._end()
+
+    async def collect(self) -> None:
+        """Read now; what is wrong is logged and counted."""
+        async with self._busy:
+            await self._collect_now()
 
     async def _collect(self, due_s: float) -> None:
         del due_s  # readings are dated when they have been read, as upstream dates them
-        async with self._busy:
-            await self._collect_now()
+        await self.collect()
+
+    def _end(self) -> None:
+        if not self._ended and len(self._columns.table):
+            timestamp_ms = max(round(self._clock.time() * 1000), self._columns.timestamp_ms + _JUST_AFTER_MS)
+            self._inlet.consume(self._columns.batch([], timestamp_ms))
+            self._columns.handed_on()
+        self._ended = True
 
     async def _collect_now(self) -> None:
         started = self._clock.monotonic()
@@ -179,6 +201,8 @@ class EcsReceiver:
         except (FetchError, AttributeError, TypeError, ValueError) as error:
             self._report_failure(error)
             self._metrics.scrapes.add(1, self._id, "failure")
+            return
+        if self._ended:
             return
         self._failing = False
         batch = self._columns.batch(readings, round(self._clock.time() * 1000))
@@ -201,8 +225,11 @@ class EcsColumns:
         self.table = table
         self._slots: dict[tuple[str, str], int] = {}
         self._leaving: list[tuple[str, str]] = []
+        self.timestamp_ms = 0
+        """That of the last batch."""
 
     def batch(self, readings: list[Reading], timestamp_ms: int) -> Batch:
+        self.timestamp_ms = timestamp_ms
         current: dict[int, float] = {}
         seen: set[tuple[str, str]] = set()
         for reading in readings:
@@ -256,20 +283,21 @@ def read(task: Mapping[str, Any], stats: Mapping[str, Any], identity: Resource) 
         resource = _container_resource(container, task_attributes, identity)
         own = stats.get(container.get("DockerId", ""))
         if own and own.get("id"):
-            values = _checked(_container_values(container, own), container)
+            values = _checked(_container_values(container, own), f"container {container.get('Name')!r}")
             for name, value in values.items():
                 totals[name] += value
             yield Reading("container.", resource, _container_view(values, container))
         elif container.get("StartedAt") and container.get("FinishedAt"):
             yield Reading("container.", resource, {DURATION.name: _duration_s(container)})
-    yield Reading("ecs.task.", Resource(task_attributes, identity.identity), _task_view(totals, task))
+    view = _checked(_task_view(totals, task), "the task")
+    yield Reading("ecs.task.", Resource(task_attributes, identity.identity), view)
 
 
-def _checked(values: Mapping[str, Any], container: Mapping[str, Any]) -> Values:
+def _checked(values: Mapping[str, Any], whose: str) -> Values:
     """The same values; raises ValueError for one that is no number a sample can hold."""
     for name, value in values.items():
         if not isinstance(value, int | float) or not -1e300 < value < 1e300:
-            raise ValueError(f"{name} of container {container.get('Name')!r} is {str(value)[:40]!r}")
+            raise ValueError(f"{name} of {whose} is {str(value)[:40]!r}")
     return dict(values)
 
 
@@ -313,7 +341,7 @@ def _memory(memory: Mapping[str, Any]) -> Values:
     limit = memory.get("limit") or 0
     details = memory.get("stats")
     utilized = 0
-    if details:
+    if details is not None:
         # cgroup v1 says `cache`; v2 does not, and there `inactive_file` is what can be given back at once.
         reclaimable = details.get("cache", details.get("inactive_file")) or 0
         utilized = max(usage - reclaimable, 0) // MIB

@@ -115,11 +115,11 @@ class _Shown:
     shape: Shape
 
     def consume(self, batch: Batch) -> None:
-        resources = self.shape.of(batch)
+        self.shape.note(batch)
         exporter = self.exporter
         heard = exporter.write is not write_to_log or log.isEnabledFor(logging.INFO)
         if heard and exporter.sampler.lets_through():
-            exporter.write("\n".join(render(resources, batch, exporter.verbosity)))
+            exporter.write("\n".join(render(self.shape.of(batch), batch, exporter.verbosity)))
 
     def close(self) -> None:
         """Nothing was kept that has to be given back."""

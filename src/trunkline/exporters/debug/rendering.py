@@ -7,12 +7,22 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from trunkline.component.otlp import NO_SLOT, Metric, Point, PointKind, ResourceMetrics, present
+from trunkline.component.otlp import (
+    NO_SLOT,
+    Metric,
+    Point,
+    PointKind,
+    ResourceMetrics,
+    extras_by_slot,
+    present,
+)
 from trunkline.component.translation import text_of
 from trunkline.model import is_stale
 
 if TYPE_CHECKING:
-    from trunkline.model import AttributeValue, Batch
+    from collections.abc import Sequence
+
+    from trunkline.model import AttributeValue, Batch, Extra
 
 
 def render(resources: list[ResourceMetrics], batch: Batch, verbosity: str) -> Iterator[str]:
@@ -79,11 +89,12 @@ def _detailed(
     yield "Resource SchemaURL: "
     yield from _attributes("Resource attributes:", resource.attributes)
     yield from ("ScopeMetrics #0", "ScopeMetrics SchemaURL: ", "InstrumentationScope  ")
+    extras = extras_by_slot(batch)
     for number, (metric, points) in enumerate(metrics):
         yield f"Metric #{number}"
         yield from _descriptor(metric)
         for at, point in enumerate(points):
-            yield from _point(at, metric, point, batch)
+            yield from _point(at, metric, point, batch, extras.get(point.value, ()))
 
 
 def _descriptor(metric: Metric) -> Iterator[str]:
@@ -97,7 +108,7 @@ def _descriptor(metric: Metric) -> Iterator[str]:
     yield from (f"     -> {name}: {text}" for name, text in said.items())
 
 
-def _point(index: int, metric: Metric, point: Point, batch: Batch) -> Iterator[str]:
+def _point(index: int, metric: Metric, point: Point, batch: Batch, extras: Sequence[Extra]) -> Iterator[str]:
     number = metric.kind in (PointKind.GAUGE, PointKind.SUM)
     yield f"{'Number' if number else metric.kind.value}DataPoints #{index}"
     if point.attributes:
@@ -109,9 +120,8 @@ def _point(index: int, metric: Metric, point: Point, batch: Batch) -> Iterator[s
         yield "Flags: NoRecordedValue"
     elif point.value != NO_SLOT:
         yield f"Value: {batch.values[point.value]:f}"
-        for extra in batch.extras:
-            if extra.slot == point.value:
-                yield f"Timestamp: {_time(extra.timestamp_ms / 1000)} Value: {extra.value:f}"
+        for extra in extras:
+            yield f"Timestamp: {_time(extra.timestamp_ms / 1000)} Value: {extra.value:f}"
     else:
         yield from _parts(metric, point, batch)
 

@@ -9,15 +9,25 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
-from trunkline.component.otlp import NO_SLOT, Metric, Point, PointKind, ResourceMetrics, Shape, present
+from trunkline.component.otlp import (
+    NO_SLOT,
+    Metric,
+    Point,
+    PointKind,
+    ResourceMetrics,
+    Shape,
+    extras_by_slot,
+    present,
+)
 from trunkline.model import is_stale
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-    from trunkline.model import AttributeValue, Batch
+    from trunkline.model import AttributeValue, Batch, Extra
 
 NO_RECORDED_VALUE: Final = 1
+_NOTHING_RECORDED: Final = f'"flags":{NO_RECORDED_VALUE}'
 _CUMULATIVE: Final = 2
 _SPECIAL: Final = {"nan": '"NaN"', "inf": '"Infinity"', "-inf": '"-Infinity"'}
 
@@ -36,9 +46,9 @@ class SourceLines:
                 (_resource_head(one), [_EncodedMetric(metric) for metric in one.metrics])
                 for one in self._shape.of(batch)
             ]
-        resources, points = [], 0
+        resources, points, extras = [], 0, extras_by_slot(batch)
         for head, metrics in self._resources:
-            encoded = [found for metric in metrics if (found := metric.encode(batch))]
+            encoded = [found for metric in metrics if (found := metric.encode(batch, extras))]
             if encoded:
                 points += sum(count for _, count in encoded)
                 resources.append(f"{head}{','.join(text for text, _ in encoded)}]}}]}}")
@@ -58,28 +68,28 @@ class _EncodedMetric:
         self._head = _object(**texts)[:-1] + f',"{metric.kind.value.lower()}":{{"dataPoints":['
         self._tail = "]" + _temporality(metric) + "}" + _metadata(metric) + "}"
 
-    def encode(self, batch: Batch) -> tuple[str, int] | None:
+    def encode(self, batch: Batch, extras: Mapping[int, Sequence[Extra]]) -> tuple[str, int] | None:
         """The metric and how many points it has, None when it has none."""
         points = [
             text
             for point, head in self._points
             if present(batch, point.key)
-            for text in self._texts(point, head, batch)
+            for text in self._texts(point, head, batch, extras.get(point.value, ()))
         ]
         return (f"{self._head}{','.join(points)}{self._tail}", len(points)) if points else None
 
-    def _texts(self, point: Point, head: str, batch: Batch) -> Iterator[str]:
+    def _texts(self, point: Point, head: str, batch: Batch, extras: Sequence[Extra]) -> Iterator[str]:
         """The point, and one more for every further sample of a gauge or sum."""
         stamp, value = batch.timestamp_of(point.key), batch.values[point.key]
         started = _started(point, batch)
         if is_stale(value):
-            yield f'{head}{started}"timeUnixNano":"{stamp}000000","flags":{NO_RECORDED_VALUE}}}'
+            yield f'{head}{started}"timeUnixNano":"{stamp}000000",{_NOTHING_RECORDED}}}'
         else:
             yield f'{head}{started}"timeUnixNano":"{stamp}000000",{self._value(point, batch)}}}'
-        for extra in batch.extras:
-            if extra.slot == point.value:
-                said = f'"timeUnixNano":"{extra.timestamp_ms}000000","asDouble":{_number(extra.value)}'
-                yield f"{head}{started}{said}}}"
+        for extra in extras:
+            said = f'"timeUnixNano":"{extra.timestamp_ms}000000",'
+            said += _NOTHING_RECORDED if is_stale(extra.value) else f'"asDouble":{_number(extra.value)}'
+            yield f"{head}{started}{said}}}"
 
     def _value(self, point: Point, batch: Batch) -> str:
         if point.value != NO_SLOT:

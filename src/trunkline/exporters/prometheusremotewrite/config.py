@@ -247,6 +247,11 @@ class AwsRemoteWriteConfig(RemoteWriteConfig):
 
     def check(self) -> Iterator[tuple[str, str]]:
         yield from super().check()
+        if self.auth is not None:
+            yield (
+                "auth",
+                "is not used here: this exporter signs by aws_auth; take the key out, or aws_auth and the aws in the exporter's type",
+            )
         if not self.aws_auth.region and not self._region_of_endpoint():
             yield "aws_auth::region", "invalid endpoint: its host names no region, so set aws_auth::region"
         if self.aws_auth.role_arn and not self.aws_auth.role_arn.startswith("arn:"):

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from email.utils import parsedate_to_datetime
 from time import time
 from typing import TYPE_CHECKING, Final
 
@@ -21,7 +20,7 @@ from trunkline.exporters.prometheusremotewrite.metadata import Announcements, Wi
 from trunkline.exporters.prometheusremotewrite.splitting import described, halves
 from trunkline.exporters.prometheusremotewrite.target_info import WithTargetInfo
 from trunkline.model import Resource, Series, Table, make_labels
-from trunkline.net.message import Request, Response
+from trunkline.net.message import Request, Response, parse_http_date
 from trunkline.wire import template
 from trunkline.wire.kernel import encode_labels, merge_labels
 
@@ -58,7 +57,7 @@ class RemoteWrite:
         self._authenticator = authenticator
         self._clock = authenticator.clock if isinstance(authenticator, Signer) else None
         self._client = config.client(context)
-        self._headers = {**HEADERS, **config.headers}
+        self._headers = _headers(config.headers)
         self._added: tuple[Resource, bytes] | None = None  # sources lend one resource to all of their series
         self._announcements = Announcements(config.translation)
 
@@ -128,6 +127,12 @@ class RemoteWrite:
         return self._added[1]
 
 
+def _headers(own: Mapping[str, str]) -> dict[str, str]:
+    """Those of every request; the user's own win, in whatever case they are written."""
+    given = {name.lower() for name in own}
+    return {**{name: value for name, value in HEADERS.items() if name.lower() not in given}, **own}
+
+
 def outcome(response: Response, destination: str) -> DeliveryError | None:
     """None for a request that was taken, else what its answer means for the host."""
     status = response.status
@@ -195,8 +200,5 @@ def _retry_after_s(response: Response) -> float | None:
     wish = response.headers.get("retry-after", "")
     if wish.isdecimal():
         return min(float(wish), LONGEST_WISH_S)
-    try:
-        wish_s = parsedate_to_datetime(wish).timestamp() - time() if wish else None
-    except ValueError:
-        return None
-    return None if wish_s is None else min(max(wish_s, 0.0), LONGEST_WISH_S)
+    moment_s = parse_http_date(wish)
+    return None if moment_s is None else min(max(moment_s - time(), 0.0), LONGEST_WISH_S)

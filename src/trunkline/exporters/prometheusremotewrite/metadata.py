@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 RESEND_S: Final = 300.0
 """How often everything is told again: receivers forget families after about ten minutes."""
+FORGET_S: Final = 3 * RESEND_S
+"""When a family that nobody has told of again is gone."""
 FRAGMENT_FAMILIES: Final = 256
 
 
@@ -33,16 +35,29 @@ class Announcements:
         self._translation = translation
         self.monotonic = monotonic
         self._told: dict[str, tuple[FamilyMetadata, float]] = {}
+        self._swept_s = monotonic()
+
+    @property
+    def known(self) -> int:
+        """How many families it remembers to have told of."""
+        return len(self._told)
 
     def news(self, families: Iterable[Family]) -> list[FamilyMetadata]:
         """What is to be told of `families`; it counts as told from now on."""
         now_s = self.monotonic()
+        self._forget_old(now_s)
         found = []
         for one in map(self._describe, families):
             if one is not None and self._is_due(one, now_s):
                 self._told[one.family] = (one, now_s)
                 found.append(one)
         return found
+
+    def _forget_old(self, now_s: float) -> None:
+        """Families come and go without end; those of now are told again and again."""
+        if now_s - self._swept_s >= RESEND_S:
+            self._swept_s = now_s
+            self._told = {name: told for name, told in self._told.items() if now_s - told[1] < FORGET_S}
 
     def _is_due(self, one: FamilyMetadata, now_s: float) -> bool:
         told = self._told.get(one.family)

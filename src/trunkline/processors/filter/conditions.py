@@ -161,6 +161,7 @@ _GO_ESCAPES: Final = re.compile(
 )
 
 
+_ATTRIBUTES_OF_POINTS: Final = "its data points have: write the condition under datapoint:, or HasAttrOnDatapoint, or resource.attributes"
 _INSTEAD: Final = {"&": "write and", "|": "write or", "!": "write not"}
 
 
@@ -376,8 +377,13 @@ class _Parser:
                 "series are decided once, not sample by sample; drop by value where the metric is queried"
             )
             raise self._error(f"{name} is not supported", advice, word.start)
-        advice = _nearest(name, ("attributes", *_METRIC_FIELDS)) or f"a {scope} knows {self._known(scope)}"
+        if name == "attributes":
+            raise self._error(f"a metric has no {name}", _ATTRIBUTES_OF_POINTS, word.start)
+        advice = _nearest(name, self._fields(scope)) or f"a {scope} knows {self._known(scope)}"
         raise self._error(f"unknown path {self._shown(scope, name)}", advice, word.start)
+
+    def _fields(self, scope: Scope) -> Sequence[str]:
+        return tuple(_METRIC_FIELDS) if scope == "metric" else ("attributes",)
 
     def _shown(self, scope: Scope, name: str) -> str:
         return name if scope == self.scope else f"{scope}.{name}"

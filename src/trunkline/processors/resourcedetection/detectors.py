@@ -232,7 +232,8 @@ class _InstanceMetadata:
         own = environment.get("AWS_EC2_METADATA_SERVICE_ENDPOINT", "").rstrip("/")
         self._base = own or _ENDPOINTS.get(mode, _ENDPOINTS["ipv4"])
         self._client = surroundings.client
-        self._timeout_s = min(surroundings.config.timeout, _ANSWER_S)
+        # Less than what all of detection may take, or that would be over before it is known that nobody answers.
+        self._timeout_s = min(surroundings.config.timeout / 2, _ANSWER_S)
         self._headers: dict[str, str] = {}
 
     async def log_in(self) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from trunkline.component.settings import Text, setting
-from trunkline.quantities import PrometheusDuration, Size
+from trunkline.quantities import Duration, PrometheusDuration, Size
 from trunkline.receivers.prometheus.discovery.dns import DnsSdConfig
 from trunkline.receivers.prometheus.discovery.file import FileSdConfig
 from trunkline.receivers.prometheus.discovery.http import HttpSdConfig
@@ -31,6 +31,7 @@ Protocol: TypeAlias = Literal[
 Validation: TypeAlias = Literal["", "utf8", "legacy"]
 Escaping: TypeAlias = Literal["", "allow-utf-8", "underscores", "dots", "values"]
 
+DEFAULT_TIMEOUT_S: Final = 10.0
 _NATIVE: Final = (
     "native histograms are not supported yet; leave it out, and classic histograms are scraped as they are"
 )
@@ -106,7 +107,9 @@ class GlobalConfig(CommonConfig):
     """Defaults for every job."""
 
     scrape_interval: PrometheusDuration = setting(default=60.0, doc="How often targets are scraped.")
-    scrape_timeout: PrometheusDuration = setting(default=10.0, doc="How long one scrape may take.")
+    scrape_timeout: PrometheusDuration | None = setting(
+        default=None, doc="How long one scrape may take; else 10s, or the interval where that is shorter."
+    )
     external_labels: dict[str, Text] = setting(
         default_factory=dict, doc="Labels put on every sample, over labels of the same name."
     )
@@ -114,10 +117,15 @@ class GlobalConfig(CommonConfig):
     rule_query_offset: PrometheusDuration = setting(default=0.0, doc="No effect: there are no rules.")
     query_log_file: str = setting(default="", doc="No effect: there are no queries.")
 
+    @property
+    def timeout_s(self) -> float:
+        """The default time-out, which never exceeds the default interval; 0 counts as not given."""
+        return self.scrape_timeout or min(DEFAULT_TIMEOUT_S, self.scrape_interval)
+
     def check(self) -> Iterator[tuple[str, str]]:
         if self.scrape_interval <= 0:
             yield "scrape_interval", "scrape interval must be greater than zero, such as 15s"
-        if self.scrape_timeout > self.scrape_interval:
+        if self.scrape_timeout is not None and self.scrape_timeout > self.scrape_interval:
             yield "scrape_timeout", "global scrape timeout greater than scrape interval"
         for name in self.external_labels:
             if not is_label_name(name, self.metric_name_validation_scheme or "utf8"):
@@ -136,7 +144,7 @@ class ScrapeConfig(CommonConfig, HttpClientConfig, UnsupportedDiscovery):
     scrape_timeout: PrometheusDuration | None = setting(
         default=None, doc="How long; else the global time-out."
     )
-    fallback_scrape_protocol: Protocol | Literal[""] = setting(
+    fallback_scrape_protocol: Literal[Protocol, ""] = setting(
         default="PrometheusText0.0.4", doc="How a body without a usable `Content-Type` is read."
     )
     metrics_path: str = setting(default="/metrics", doc="Path of the metrics on each target.")
@@ -178,6 +186,10 @@ class ScrapeConfig(CommonConfig, HttpClientConfig, UnsupportedDiscovery):
 
     def interval_s(self, global_: GlobalConfig) -> float:
         return global_.scrape_interval if self.scrape_interval is None else self.scrape_interval
+
+    def timeout_s(self, global_: GlobalConfig) -> float:
+        """The job's time-out, else the global one as far as the job's interval allows; 0 counts as not given."""
+        return self.scrape_timeout or min(global_.timeout_s, self.interval_s(global_))
 
     def check(self, global_: GlobalConfig) -> Iterator[tuple[str, str]]:
         """What is wrong with the job, in Prometheus' words where it has some."""
@@ -264,7 +276,7 @@ class PrometheusConfig:
     trim_metric_suffixes: bool = setting(
         default=False, doc="Refused if true: names stay as they are scraped."
     )
-    initial_scrape_offset: PrometheusDuration = setting(
+    initial_scrape_offset: Duration = setting(
         default=0.0, doc="How long after the start the first targets are scraped at the earliest."
     )
     scrape_on_shutdown: bool = setting(default=False, doc="Accepted; the last scrape is always made.")

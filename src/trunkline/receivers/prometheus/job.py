@@ -100,7 +100,6 @@ def _job(
     global_: GlobalConfig, scrape: ScrapeConfig, outer: Mapping[str, str], *, extra_metrics: bool
 ) -> Job:
     interval_s, scheme = scrape.interval_s(global_), scrape.validation(global_)
-    timeout_s = scrape.scrape_timeout or min(global_.scrape_timeout, interval_s)
     chosen = (scrape.extra_scrape_metrics, global_.extra_scrape_metrics, extra_metrics)
     extra = next((one for one in chosen if one is not None), False)
     limits = LabelLimits(
@@ -112,7 +111,7 @@ def _job(
     return Job(
         name=scrape.job_name,
         interval_s=interval_s,
-        timeout_s=timeout_s,
+        timeout_s=scrape.timeout_s(global_),
         scheme=scrape.scheme,
         metrics_path=scrape.metrics_path,
         params=scrape.params,
