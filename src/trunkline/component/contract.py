@@ -19,13 +19,14 @@ right to left: exporters, processors around them, receivers last. What is built 
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 from trunkline.component.memory import MemoryCeiling, MemoryLimits
-from trunkline.model import Batch, Resource, Series, Table
+from trunkline.model import STALE, Batch, Resource, Series, Table
 
 if TYPE_CHECKING:
     from trunkline.aws.credentials import CredentialsFactory
@@ -216,17 +217,41 @@ class _PerSeriesInlet:
     def __init__(self, decide: Callable[[Series], Series | None], table: Table, downstream: Consumer) -> None:
         self._decide = decide
         self._table = Table(table.name, table.key)
+        self._marks = array("q")  # the hash of what was decided: tells a series decided anew from another one
         self._downstream = downstream.open(self._table)
 
     def consume(self, batch: Batch) -> None:
-        decided = self._table.series
-        source = batch.table.series
+        if batch.changed:
+            self._decide_anew(batch)
+        self._downstream.consume(replace(batch, table=self._table))
+
+    def _decide_anew(self, batch: Batch) -> None:
+        decided, source, marks = self._table.series, batch.table.series, self._marks
         for _ in range(len(source) - len(decided)):
             decided.append(None)
+        marks.frombytes(bytes(8 * (len(source) - len(marks))))
+        changes: list[tuple[int, Series | None]] = []
+        leaving: list[int] = []
         for slot in batch.changed:
-            series = source[slot]
-            decided[slot] = None if series is None else self._decide(series)
-        self._downstream.consume(replace(batch, table=self._table))
+            series, before = source[slot], decided[slot]
+            after = None if series is None else self._decide(series)
+            mark = 0 if series is None else hash(series.encoded or series.labels)
+            changes.append((slot, after))
+            if before and mark == marks[slot] and (after is None or after.labels != before.labels):
+                leaving.append(slot)
+            marks[slot] = mark
+        if leaving:
+            self._end(leaving, batch.timestamp_ms)
+        for slot, after in changes:
+            decided[slot] = after
+
+    def _end(self, slots: Sequence[int], timestamp_ms: int) -> None:
+        """Mark series as stale that live on at their source, but are decided otherwise from now on."""
+        values, present = array("d", bytes(8 * len(self._table))), bytearray(len(self._table))
+        for slot in slots:
+            values[slot] = STALE
+            present[slot] = 1
+        self._downstream.consume(Batch(self._table, timestamp_ms, values, (), present))
 
     def close(self) -> None:
         self._downstream.close()
