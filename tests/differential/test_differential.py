@@ -1,0 +1,113 @@
+"""The collector and a real Prometheus scrape the same targets with the same configuration; what arrives is compared.
+
+TRUNKLINE_JUDGE names another Prometheus than the one installed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import replace
+
+import pytest
+from tests.differential.comparison import (
+    Seen,
+    by_scrape,
+    labels_of,
+    lives,
+    shown_differences,
+    stored,
+    with_labels,
+)
+from tests.differential.differences import CHANGES, PURPOSES, Purpose
+from tests.differential.observation import MOVING, Observed, disturbed, observe, programs
+from tests.differential.processes import NODE_EXPORTER, PROMETHEUS, Arrived, judge_version
+from tests.differential.scenarios import SCRAPES, Scenario, scenarios
+
+pytestmark = pytest.mark.skipif(PROMETHEUS is None, reason="Prometheus is not installed")
+
+VERSION = judge_version() if PROMETHEUS else (0, 0)
+SCENARIOS: Mapping[str, Scenario] = {name: one for name, one in scenarios().items() if one.since <= VERSION}
+COUNTED = [name for name, one in SCENARIOS.items() if not one.address]
+INSTALLED = ["prometheus", *(["node_exporter"] if NODE_EXPORTER else [])]
+UNCOUNTED = [*MOVING, *(name for name, one in SCENARIOS.items() if one.address)]
+ATTEMPTS = 3
+MOST_SHOWN = 20
+
+
+@pytest.fixture(scope="module")
+def observed(tmp_path_factory: pytest.TempPathFactory) -> Observed:
+    """One run for all tests. A run in which the machine was too busy to scrape in time says nothing and is repeated."""
+
+    async def run() -> Observed:
+        every = {**SCENARIOS, **await programs(), "prometheus": Scenario([])}
+        for _ in range(ATTEMPTS):
+            found = await observe(every, tmp_path_factory.mktemp("run"))
+            late = disturbed(found, SCENARIOS)
+            if not late:
+                break
+        else:
+            pytest.fail(f"the machine was too busy for scrapes of a second, {ATTEMPTS} times: {late}")
+        return found
+
+    return asyncio.run(run())
+
+
+def judged(observed: Observed, name: str) -> Arrived:
+    """What the judge wrote, in the words of Prometheus 3."""
+    samples = observed.arrived["judge"][name]
+    for change in CHANGES if VERSION < (3, 0) else ():
+        if change.translate and (not change.scenarios or name in change.scenarios):
+            samples = with_labels(samples, {one: change.translate(one) for one in labels_of(samples)})
+    return samples
+
+
+def sides(observed: Observed, name: str) -> tuple[set[Seen], set[Seen]]:
+    """What Prometheus stores of what each of the two wrote."""
+    both = judged(observed, name), observed.arrived["trunkline"][name]
+    expected, found = (
+        by_scrape(stored(one), SCRAPES, observed.opened_ms, observed.closed_ms) for one in both
+    )
+    return expected, found
+
+
+@pytest.mark.parametrize("name", COUNTED + INSTALLED)
+def test_the_same_samples_arrive(observed: Observed, name: str) -> None:
+    expected, found = sides(observed, name)
+    assert expected
+    for purpose in (one for one in PURPOSES if name in one.scenarios):
+        expected, found = ({one for one in side if not purpose.explains(one)} for side in (expected, found))
+    differences = shown_differences(expected, found)
+    assert not differences, "\n".join(["", *differences[:MOST_SHOWN]])
+
+
+@pytest.mark.parametrize("purpose", PURPOSES, ids=lambda one: one.what)
+def test_every_difference_on_purpose_is_still_there(observed: Observed, purpose: Purpose) -> None:
+    shown = [name for name in purpose.scenarios if name in SCENARIOS]
+    differing = [
+        name
+        for name in shown
+        for one in set.symmetric_difference(*sides(observed, name))
+        if purpose.explains(one)
+    ]
+    assert differing or not shown
+
+
+@pytest.mark.parametrize("name", UNCOUNTED)
+def test_series_of_targets_that_come_and_go_live_alike(observed: Observed, name: str) -> None:
+    expected, found = lives(judged(observed, name)), lives(observed.arrived["trunkline"][name])
+    assert expected.keys() == found.keys()
+    differing = [
+        f"{labels}: {expected[labels]} {found[labels]}"
+        for labels in expected
+        if expected[labels] != found[labels]
+    ]
+    assert not differing, "\n".join(["", *differing])
+
+
+@pytest.mark.parametrize("name", COUNTED + INSTALLED)
+def test_targets_are_asked_alike(observed: Observed, name: str) -> None:
+    asked, expected = (observed.asked[name, who] for who in ("trunkline", "judge"))
+    if VERSION < (3, 0):  # which knows fewer formats
+        asked, expected = ({replace(one, accept="") for one in side} for side in (asked, expected))
+    assert asked == expected
