@@ -86,7 +86,7 @@ scrape_configs:
     assert (one.sample_limit, two.sample_limit, two.target_limit) == (10, 1, 8)
     assert (tuple(one.label_limits), tuple(two.label_limits)) == ((5, 6, 7), (2, 6, 7))
     assert (one.extra_metrics, two.extra_metrics, one.failure_log) == (True, False, "/tmp/all")
-    assert one.max_body_bytes == 1024 * 1024 - 1
+    assert one.max_body_bytes(2**30) == 1024 * 1024 - 1
     assert (one.validation, two.validation) == ("legacy", "utf8")
     assert one.accept == "text/plain;version=0.0.4;q=0.6,*/*;q=0.5"
     assert two.accept == "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,*/*;q=0.5"
@@ -492,3 +492,9 @@ scrape_configs:
     assert make_labels(labels) == make_labels(
         {"__name__": "m", "job": "a", "exported_job": "x", "zone": "out", "was": "in"}
     )
+
+
+@pytest.mark.parametrize(("memory_mib", "body_mib"), [(64, 16), (512, 32), (2048, 128), (65536, 256)])
+def test_without_a_limit_a_body_may_have_a_share_of_the_memory(memory_mib: int, body_mib: int) -> None:
+    [one] = jobs("scrape_configs: [{job_name: a}]")
+    assert one.max_body_bytes(memory_mib * 2**20) == body_mib * 2**20

@@ -42,7 +42,8 @@ class CommonConfig:
     """What a job has, and `global` for every job that says nothing of its own; 0 means no limit."""
 
     body_size_limit: Size = setting(
-        default=0, doc="An uncompressed body of so many bytes or more fails; 0 is the built-in 256MiB."
+        default=0,
+        doc="An uncompressed body of so many bytes or more fails; 0 is a sixteenth of the memory the collector may have, 16MiB to 256MiB.",
     )
     sample_limit: int = setting(default=0, doc="More samples than this, after relabelling, fail the scrape.")
     label_limit: int = setting(default=0, doc="A series with more labels than this fails the scrape.")

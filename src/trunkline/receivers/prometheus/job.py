@@ -11,7 +11,11 @@ from trunkline.net.settings import HttpSettings
 from trunkline.receivers.prometheus.config import GlobalConfig, PrometheusConfig, ScrapeConfig
 from trunkline.receivers.prometheus.relabel import Rule, Scheme, rules_of
 
-DEFAULT_BODY_BYTES: Final = 256 * 1024 * 1024
+LEAST_BODY_BYTES: Final = 16 * 1024 * 1024
+MOST_BODY_BYTES: Final = 256 * 1024 * 1024
+BODY_SHARE: Final = 16
+"""Without a limit of its own a body may have one in so many bytes of what the process may have: a single line of that size,
+which no fast path reads, takes nine times its size."""
 DEFAULT_PROTOCOLS: Final = (
     "OpenMetricsText1.0.0",
     "OpenMetricsText0.0.1",
@@ -70,10 +74,14 @@ class Job:
     decides: tuple[object, ...] = ()
     """The settings that series depend on, for comparison."""
 
-    @property
-    def max_body_bytes(self) -> int:
-        """The largest body that is taken; one that reaches `body_size_limit` is too large."""
-        return self.body_limit - 1 if self.body_limit else DEFAULT_BODY_BYTES
+    def max_body_bytes(self, memory_bytes: int) -> int:
+        """The largest body that is taken by a process that may have `memory_bytes`.
+
+        One that reaches `body_size_limit` is too large.
+        """
+        if self.body_limit:
+            return self.body_limit - 1
+        return min(max(memory_bytes // BODY_SHARE, LEAST_BODY_BYTES), MOST_BODY_BYTES)
 
 
 def jobs_of(config: PrometheusConfig, environment: Mapping[str, str] | None = None) -> Iterator[Job]:

@@ -149,10 +149,13 @@ class TargetLoop:
                 self._client,
                 self._request,
                 timeout_s=self.target.timeout_s,
-                max_body_bytes=self.target.job.max_body_bytes,
+                max_body_bytes=self._max_body_bytes(),
             )
         except FetchError as error:
             return self._failing_begin(error)
+
+    def _max_body_bytes(self) -> int:
+        return self.target.job.max_body_bytes(self._memory.limits.hard_bytes)
 
     def _failing_begin(self, error: FetchError) -> Begin:
         def begin(waiter: Waiter) -> None:
@@ -176,7 +179,7 @@ class TargetLoop:
         self._under_way = True
         try:
             answer = await self._client.exchange(
-                self._request, timeout_s=timeout_s, max_body_bytes=self.target.job.max_body_bytes
+                self._request, timeout_s=timeout_s, max_body_bytes=self._max_body_bytes()
             )
             self._take(answer)
         except (FetchError, ExpositionError):
