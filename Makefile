@@ -4,7 +4,7 @@ BIN := .venv/bin
 ARGS ?=
 BUILD := pyproject.toml setup.py $(wildcard src/trunkline/wire/_*.h src/trunkline/wire/*.pyx)
 
-.PHONY: demo test bench setup fmt lint types pytest fuzz sanitize lock clean
+.PHONY: demo test bench faults setup fmt lint types pytest fuzz sanitize lock clean
 
 demo: .venv/.demo-ready  ## two workload accounts, one workspace, all on this computer
 	@$(BIN)/trunkline demo $(ARGS)
@@ -13,6 +13,9 @@ test: .venv/.dev-ready lint types pytest  ## everything CI checks
 
 bench: .venv/.dev-ready  ## the collector beside its peers; never fails on a number
 	@$(BIN)/python -m bench $(ARGS)
+
+faults: .venv/.dev-ready  ## what is lost when things go wrong, into docs/reliability.md; say with ARGS='--quick' or '--only down'
+	@$(BIN)/python -m faults $(ARGS)
 
 setup: .venv/.dev-ready  ## the virtual environment and Prometheus, for working on Trunkline
 
