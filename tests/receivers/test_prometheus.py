@@ -513,3 +513,11 @@ def test_parameters_become_the_query() -> None:
     found = target(params={"module": ["http_2xx"], "target": ["a b"]}, metrics_path="/probe", scheme="https")
     assert found.url == "https://127.0.0.1:1/probe?module=http_2xx&target=a+b"
     assert json.dumps(found.key)
+
+
+def test_samples_shown_twice_are_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    scrapes = Scrapes()
+    for text in ("a 1\n", "a 1\na 2\n", "a 1\na 2\n", "a 1\n", "a 1\na 2\n"):
+        batch = scrapes.scrape(text)
+        assert live(batch) == {"a": 1.0}
+    assert [record.message.partition(" shows ")[2][:10] for record in caplog.records] == ["1 samples "] * 2

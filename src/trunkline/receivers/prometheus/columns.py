@@ -151,6 +151,7 @@ class TargetColumns:
         self._ahead = False
         self._counts = _NOTHING
         self._alive = bytearray()
+        self._repeats = False
         self._usual: bytes | bytearray | None = None  # where samples are in a scrape that changes nothing
         self._usual_kept = 0
         self._leaving: list[int] = []
@@ -181,6 +182,8 @@ class TargetColumns:
             return self._without_samples(timestamp_s, 1, 0), 0
         self._fresh.clear()
         parsed = self._parser.parse(body, openmetrics=openmetrics)
+        if bool(parsed.duplicates) is not self._repeats:
+            self._say_repeats(parsed.duplicates)
         timestamp_ms = round(timestamp_s * 1000)
         values, present, stamps = parsed.values, parsed.present, parsed.timestamps_ms
         if present == self._usual and stamps is None and not parsed.extras:
@@ -197,6 +200,16 @@ class TargetColumns:
         return Batch(
             self.table, timestamp_ms, values, changes, present, stamps, parsed.extras
         ), parsed.samples
+
+    def _say_repeats(self, duplicates: int) -> None:
+        self._repeats = duplicates > 0
+        if self._repeats:
+            log.warning(
+                "target %s shows %d samples of series that it has shown in the same body already; the first of each "
+                "counts",
+                self.table.name,
+                duplicates,
+            )
 
     def _take_unusual(self, parsed: Parsed, timestamp_ms: int) -> array[int] | None:
         """A body whose series are not those of the last one; returns the column of timestamps, if there is one.
