@@ -4,7 +4,7 @@ BIN := .venv/bin
 ARGS ?=
 BUILD := pyproject.toml setup.py $(wildcard src/trunkline/wire/_*.h src/trunkline/wire/*.pyx)
 
-.PHONY: demo test bench faults setup fmt lint types pytest fuzz sanitize lock clean
+.PHONY: demo test bench faults setup fmt lint types pytest docs fuzz sanitize lock clean
 
 demo: .venv/.demo-ready  ## two workload accounts, one workspace, all on this computer
 	@$(BIN)/trunkline demo $(ARGS)
@@ -33,6 +33,9 @@ lint: .venv/.dev-ready
 
 types: .venv/.dev-ready
 	@$(BIN)/mypy
+
+docs: .venv/.dev-ready  ## what is generated in docs/, after a setting or a known difference has changed
+	@$(BIN)/python -m tests.differential.documented
 
 fuzz: .venv/.fuzz-ready  ## look for inputs nobody thought of, say with ARGS='--target exposition --for 60s'
 	@$(BIN)/python -m fuzz $(ARGS)
