@@ -31,6 +31,7 @@ Protocol: TypeAlias = Literal[
 Validation: TypeAlias = Literal["", "utf8", "legacy"]
 Escaping: TypeAlias = Literal["", "allow-utf-8", "underscores", "dots", "values"]
 
+DEFAULT_INTERVAL_S: Final = 60.0
 DEFAULT_TIMEOUT_S: Final = 10.0
 _NATIVE: Final = (
     "native histograms are not supported yet; leave it out, and classic histograms are scraped as they are"
@@ -107,7 +108,9 @@ _LIMITS: Final = (
 class GlobalConfig(CommonConfig):
     """Defaults for every job."""
 
-    scrape_interval: PrometheusDuration = setting(default=60.0, doc="How often targets are scraped.")
+    scrape_interval: PrometheusDuration = setting(
+        default=DEFAULT_INTERVAL_S, doc="How often targets are scraped."
+    )
     scrape_timeout: PrometheusDuration | None = setting(
         default=None, doc="How long one scrape may take; else 10s, or the interval where that is shorter."
     )
@@ -119,14 +122,17 @@ class GlobalConfig(CommonConfig):
     query_log_file: str = setting(default="", doc="No effect: there are no queries.")
 
     @property
+    def interval_s(self) -> float:
+        """The default interval; 0 counts as not given."""
+        return self.scrape_interval or DEFAULT_INTERVAL_S
+
+    @property
     def timeout_s(self) -> float:
         """The default time-out, which never exceeds the default interval; 0 counts as not given."""
-        return self.scrape_timeout or min(DEFAULT_TIMEOUT_S, self.scrape_interval)
+        return self.scrape_timeout or min(DEFAULT_TIMEOUT_S, self.interval_s)
 
     def check(self) -> Iterator[tuple[str, str]]:
-        if self.scrape_interval <= 0:
-            yield "scrape_interval", "scrape interval must be greater than zero, such as 15s"
-        if self.scrape_timeout is not None and self.scrape_timeout > self.scrape_interval:
+        if self.scrape_timeout is not None and self.scrape_timeout > self.interval_s:
             yield "scrape_timeout", "global scrape timeout greater than scrape interval"
         for name in self.external_labels:
             if not is_label_name(name, self.metric_name_validation_scheme or "utf8"):
@@ -186,7 +192,8 @@ class ScrapeConfig(CommonConfig, HttpClientConfig, UnsupportedDiscovery):
         return "underscores" if self.validation(global_) == "legacy" else "allow-utf-8"
 
     def interval_s(self, global_: GlobalConfig) -> float:
-        return global_.scrape_interval if self.scrape_interval is None else self.scrape_interval
+        """The job's interval, else the global one; 0 counts as not given."""
+        return self.scrape_interval or global_.interval_s
 
     def timeout_s(self, global_: GlobalConfig) -> float:
         """The job's time-out, else the global one as far as the job's interval allows; 0 counts as not given."""
@@ -197,8 +204,6 @@ class ScrapeConfig(CommonConfig, HttpClientConfig, UnsupportedDiscovery):
         interval_s, scheme = self.interval_s(global_), self.validation(global_)
         if not self.job_name:
             yield "job_name", "job_name is empty"
-        if interval_s <= 0:
-            yield "scrape_interval", "scrape interval must be greater than zero, such as 15s"
         if self.scrape_timeout is not None and self.scrape_timeout > interval_s:
             yield (
                 "scrape_timeout",
