@@ -29,7 +29,7 @@ class Seen(NamedTuple):
     def __str__(self) -> str:
         shown = dict(self.labels)
         name = shown.pop("__name__", "")
-        value = "stale" if self.bits == STALE_BITS else f"{_value(self.bits)!r} ({self.bits:x})"
+        value = "stale" if self.bits == STALE_BITS else f"{value_of(self.bits)!r} ({self.bits:x})"
         return f"{self.when[0]} {self.when[1]}: {name}{shown} {value}"
 
 
@@ -39,7 +39,8 @@ def bits_of(value: float) -> int:
     return int(bits)
 
 
-def _value(bits: int) -> float:
+def value_of(bits: int) -> float:
+    """The value that has these bits."""
     [value] = struct.unpack("<d", struct.pack("<Q", bits))
     return float(value)
 

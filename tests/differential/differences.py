@@ -7,7 +7,7 @@ compared, or on purpose, then samples it explains are not counted as different.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -30,6 +30,13 @@ class Change:
     translate: Callable[[Labels], Labels] | None = None
     scenarios: Collection[str] = ()
     """Where it is seen: only there labels are translated; none means everywhere."""
+    examples: Collection[str] = ()
+    """Some of the scenarios, where it is seen everywhere."""
+
+    @property
+    def recorded(self) -> Sequence[str]:
+        """Scenarios of which golden files hold what Prometheus 3 does."""
+        return [*self.scenarios, *self.examples]
 
 
 @dataclass(frozen=True)
@@ -85,6 +92,7 @@ CHANGES = (
         "as Go writes floats: `1.0`, `2.5`, so that both formats of a target give the same series",
         f"{GUIDE}: le and quantile label values",
         _normal_bounds,
+        examples=("bounds", "bounds_untyped", "relabel_histogram", "openmetrics_gauge_histogram"),
     ),
     Change(
         "`instance` of a target without port",
@@ -120,7 +128,7 @@ CHANGES = (
         "read as text",
         "fails unless `fallback_scrape_protocol` says how it is read, as the OpenTelemetry Collector's receiver does: as text",
         f"{GUIDE}: scrape protocols",
-        scenarios=("content_types",),
+        scenarios=("content_types", "fallback_none", "fallback_openmetrics"),
     ),
     Change(
         "`track_timestamps_staleness`",
@@ -136,11 +144,40 @@ CHANGES = (
         "Prometheus 2.55 release notes",
         scenarios=("http_headers",),
     ),
+    Change(
+        "`Accept`",
+        "OpenMetrics and text 0.0.4",
+        "text 1.0.0, too, each with the escaping of names; what `scrape_protocols` lists",
+        "seen in 2.42 and 3.5",
+        examples=("protocols",),
+    ),
+    Change(
+        "`metric_name_validation_scheme`, `metric_name_escaping_scheme`",
+        "unknown",
+        "known",
+        f"{GUIDE}: UTF-8 names; Prometheus 3.4 release notes",
+        scenarios=("legacy_names", "legacy_relabelled"),
+    ),
+    Change(
+        "a sample of a series that the scrape has had already, under `sample_limit`",
+        "counts",
+        "does not count",
+        "seen in 2.42 and 3.5",
+        scenarios=("sample_limit_duplicates",),
+    ),
+    Change(
+        "a label `__param_…` of a target whose job has such a `params`",
+        "is overwritten",
+        "wins",
+        "seen in 2.42 and 3.5",
+        scenarios=("params_labelled",),
+    ),
 )
 
 _HALF_WAY = frozenset(
     (
         "broken",
+        "fallback_openmetrics",
         "label_limit",
         "label_name_length_limit",
         "label_value_length_limit",
@@ -192,7 +229,7 @@ PURPOSES = (
         "series within the limit get their stale marker later, or none",
         "everything is stale at once",
         "as above",
-        ("sample_limit", "sample_limit_relabelled"),
+        ("sample_limit", "sample_limit_duplicates", "sample_limit_relabelled"),
         lambda one: name_of(one) == "scrape_series_added" or one.bits == STALE_BITS,
     ),
     Purpose(

@@ -50,10 +50,21 @@ def _compared() -> Iterator[str]:
 
 
 def _changes() -> Iterator[str]:
-    yield "What Prometheus 3 does otherwise than 2, and the collector with it:\n"
-    yield "| what | Prometheus 2 | Prometheus 3 and Trunkline | source |\n| --- | --- | --- | --- |"
-    yield from (f"| {one.what} | {one.before} | {one.now} | {one.source} |" for one in CHANGES)
+    yield from _paragraph(
+        "What Prometheus 3 does otherwise than 2, and the collector with it. What a Prometheus 3 sent and asked in these "
+        "scenarios is kept in the golden files that are named, and `make test` compares the collector with them; "
+        "`python -m tests.differential.golden --judge PATH` records them anew."
+    )
+    yield "| what | Prometheus 2 | Prometheus 3 and Trunkline | source | golden files |\n| --- | --- | --- | --- | --- |"
+    yield from (
+        f"| {one.what} | {one.before} | {one.now} | {one.source} | {_golden(one.recorded)} |"
+        for one in CHANGES
+    )
     yield ""
+
+
+def _golden(scenarios: Sequence[str]) -> str:
+    return ", ".join(f"[{name}](../tests/differential/golden/{name}.json)" for name in scenarios)
 
 
 def _purposes() -> Iterator[str]:

@@ -56,7 +56,9 @@ def job(name: str, scenario: Scenario, address: str) -> dict[str, Any]:
     return {
         "job_name": name,
         "metrics_path": f"/{name}",
-        "static_configs": [{"targets": [scenario.address or address], "labels": {SCENARIO: name}}],
+        "static_configs": [
+            {"targets": [scenario.address or address], "labels": {SCENARIO: name, **scenario.labels}}
+        ],
         **scenario.job,
     }
 
@@ -109,21 +111,21 @@ class Movement:
             ("file_sd", "b"),
             ("target_limit", "a"),
         ):
-            await _until(inbox, name, _ups_are(UP, phase=phase))
+            await until(inbox, name, ups_are(UP, phase=phase))
         await self.stop()
         write(self._file, [([address], {"phase": "b", "changed": "yes"}), ([address], {"phase": "c"})])
         write(self._limited, [([address], {"phase": "a"}), ([address], {"phase": "b"})])
-        await _until(inbox, "restarts", _ups_are(DOWN))
-        await _until(inbox, "disappears", _ups_are(DOWN))
+        await until(inbox, "restarts", ups_are(DOWN))
+        await until(inbox, "disappears", ups_are(DOWN))
         self._targets.pages = {"restarts": self._targets.pages["restarts"]}
         await self.start()
-        await _until(inbox, "restarts", _ups_are(UP))
+        await until(inbox, "restarts", ups_are(UP))
         for phase in ("a", "b"):
-            await _until(inbox, "target_limit", _ups_are(DOWN, phase=phase))
+            await until(inbox, "target_limit", ups_are(DOWN, phase=phase))
             # The markers of a target that is gone come two intervals and a bit later.
-            await _until(inbox, "file_sd", _have_ended(phase=phase))
+            await until(inbox, "file_sd", _have_ended(phase=phase))
         for phase, changed in (("b", "yes"), ("c", "")):
-            await _until(inbox, "file_sd", _ups_are(UP, phase=phase, changed=changed))
+            await until(inbox, "file_sd", ups_are(UP, phase=phase, changed=changed))
 
 
 def write(file: Path, groups: Sequence[tuple[list[str], dict[str, str]]]) -> None:
@@ -133,9 +135,15 @@ def write(file: Path, groups: Sequence[tuple[list[str], dict[str, str]]]) -> Non
     fresh.rename(file)
 
 
-async def _until(inbox: Inbox, scenario: str, reached: Callable[[Arrived], bool]) -> None:
+async def until(
+    inbox: Inbox,
+    scenario: str,
+    reached: Callable[[Arrived], bool],
+    scrapers: Sequence[str] = SCRAPERS,
+) -> None:
+    """Wait until what has arrived from each of `scrapers` is enough."""
     async with asyncio.timeout(PATIENCE_S):
-        while not all(reached(inbox.arrived[who][scenario]) for who in SCRAPERS):
+        while not all(reached(inbox.arrived[who][scenario]) for who in scrapers):
             await inbox.news()
 
 
@@ -146,7 +154,7 @@ def _having(samples: Arrived, labels: Mapping[str, str]) -> Arrived:
     ]
 
 
-def _ups_are(values: Sequence[float], *, phase: str = "", changed: str = "") -> Callable[[Arrived], bool]:
+def ups_are(values: Sequence[float], *, phase: str = "", changed: str = "") -> Callable[[Arrived], bool]:
     """Whether the last values of `up` are these; all of a scrape has arrived when the next one's `up` has."""
     labels = {"__name__": "up", "phase": phase, "changed": changed}
 
@@ -225,22 +233,24 @@ async def observe(scenarios: Mapping[str, Scenario], folder: Path) -> Observed:
                 await targets.wait([name], max(SCRAPES, len(one.pages)) + 1, SCRAPERS)
         await moving
         for name, one in scenarios.items():
-            await _until(inbox, name, _ups_are(DOWN) if one.address else _scraped(SCRAPES))
+            await until(inbox, name, ups_are(DOWN) if one.address else scraped(SCRAPES))
     return Observed(inbox.arrived, targets.asked, targets.opened_ms, int(time.time() * 1000), ours.log)
 
 
-def _scraped(times: int) -> Callable[[Arrived], bool]:
+def scraped(times: int) -> Callable[[Arrived], bool]:
     """Whether so many scrapes have arrived, and the beginning of the next."""
     return lambda samples: len(scrape_times(samples)) > times
 
 
-def disturbed(observed: Observed, scenarios: Mapping[str, Scenario]) -> list[str]:
+def disturbed(
+    observed: Observed, scenarios: Mapping[str, Scenario], scrapers: Sequence[str] = SCRAPERS
+) -> list[str]:
     """Scenarios in which a scrape took too long although the target answered: the machine was elsewhere meanwhile."""
     found = []
     for name, one in scenarios.items():
         timeout_s = float(one.job.get("scrape_timeout", "1000ms").removesuffix("ms")) / 1000
         expected = sum(page.times_out for page in one.pages[:SCRAPES])
-        sides = (observed.arrived[who].get(name, []) for who in SCRAPERS)
+        sides = (observed.arrived[who].get(name, []) for who in scrapers)
         if any(timeouts(samples, timeout_s, SCRAPES) != expected for samples in sides):
             found.append(name)
     return found

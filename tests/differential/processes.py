@@ -32,10 +32,10 @@ Arrived = list[tuple[Labels, float, int]]
 """Labels, value and timestamp in milliseconds of samples in the order of their arrival."""
 
 
-def judge_version() -> tuple[int, int]:
+def judge_version(program: str | None = PROMETHEUS) -> tuple[int, int]:
     """Major and minor version of the judge."""
-    assert PROMETHEUS is not None
-    text = subprocess.run([PROMETHEUS, "--version"], capture_output=True, text=True, check=True)
+    assert program is not None
+    text = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
     found = re.search(r"version (\d+)\.(\d+)", text.stdout + text.stderr)
     # A Prometheus built from its Go module names no version; one that is built so is the 3.5 of the benchmark.
     return (int(found[1]), int(found[2])) if found else (3, 5)
@@ -132,16 +132,18 @@ async def running(command: list[str], env: Mapping[str, str]) -> AsyncIterator[R
 
 
 @asynccontextmanager
-async def prometheus(folder: Path, scraping: Mapping[str, Any], inbox: Inbox) -> AsyncIterator[str]:
+async def prometheus(
+    folder: Path, scraping: Mapping[str, Any], inbox: Inbox, program: str | None = PROMETHEUS
+) -> AsyncIterator[str]:
     """A Prometheus that scrapes so and writes to the inbox; yields its address."""
-    assert PROMETHEUS is not None
+    assert program is not None
     url = f"http://{inbox.address}/judge"
     queue = {"batch_send_deadline": "50ms", "min_shards": 1, "max_shards": 1}
     written = {"url": url, "queue_config": queue, "metadata_config": {"send": False}}
     config = _written(folder / "prometheus.yml", json.dumps({**scraping, "remote_write": [written]}))
     address = free_address()
     command = [
-        PROMETHEUS,
+        program,
         f"--config.file={config}",
         f"--storage.tsdb.path={folder / 'data'}",
         f"--web.listen-address={address}",

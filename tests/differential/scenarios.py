@@ -30,6 +30,8 @@ class Scenario:
     since: tuple[int, int] = (2, 42)
     address: str = ""
     """Where the target is said to be, if not where it is."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """Further labels of the target."""
 
 
 def shown(*bodies: str | bytes, **settings: Any) -> list[Page]:
@@ -201,6 +203,22 @@ def _formats() -> dict[str, Scenario]:
                 )
             ]
         ),
+        "fallback_none": Scenario(
+            [Page(ORDINARY, content_type=kind) for kind in (TEXT, "", TEXT, "application/json", TEXT)],
+            {"fallback_scrape_protocol": ""},
+            since=(3, 0),
+        ),
+        "fallback_openmetrics": Scenario(
+            [
+                Page(ORDINARY),
+                Page("a 1\n# EOF\n", content_type=""),
+                Page(ORDINARY),
+                Page(ORDINARY, content_type="nonsense"),
+                Page(ORDINARY),
+            ],
+            {"fallback_scrape_protocol": "OpenMetricsText1.0.0"},
+            since=(3, 0),
+        ),
         "names": Scenario(
             shown(
                 "a:b 1\n_x 1\n__y__ 1\n",
@@ -324,6 +342,9 @@ def _limits() -> dict[str, Scenario]:
         "sample_limit_relabelled": Scenario(
             shown("a 1\nb 1\ngo_x 1\ngo_y 1\n", "a 1\nb 1\nc 1\ngo_x 1\n", "a 2\n"),
             {"sample_limit": 2, **rules(dropped)},
+        ),
+        "sample_limit_duplicates": Scenario(
+            shown("a 1\na 1\na 1\nb 1\n", "a 1\nb 1\nc 1\n", "a 1\n"), {"sample_limit": 2}, since=(3, 0)
         ),
         "label_limit": Scenario(
             shown("a 1\n", 'a{x="1",y="2",z="3"} 1\n', 'a{x="1"} 1\n'), {"label_limit": 5}
@@ -492,6 +513,12 @@ def _requests() -> dict[str, Scenario]:
                 "params": {"module": ["a", "c"]},
                 **target_rules({"target_label": "__param_module", "replacement": "new"}),
             },
+        ),
+        "params_labelled": Scenario(
+            shown(ORDINARY),
+            {"params": {"module": ["a", "c"]}},
+            since=(3, 0),
+            labels={"__param_module": "own"},
         ),
         "basic_auth": Scenario(shown(ORDINARY), {"basic_auth": {"username": "me", "password": "sesame"}}),
         "bearer": Scenario(shown(ORDINARY), {"authorization": {"credentials": "sesame"}}),

@@ -215,7 +215,7 @@ class TargetLoop:
         try:
             return is_openmetrics(content_type, self.target.job.fallback)
         except ValueError as error:
-            raise FetchError(str(error)) from None
+            raise ExpositionError(str(error)) from None
 
     def _give_up(self, reason: Exception) -> None:
         if not self._failing:
