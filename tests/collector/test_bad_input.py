@@ -67,7 +67,7 @@ CASES = {
         "label_limit exceeded",
         {"label_limit": 100},
     ),
-    "duplicates": Bad(Page("a 1\na 2\na 3\n"), 1, ""),
+    "duplicates": Bad(Page("a 1\na 2\na 3\n"), 1, "shows 2 samples of series"),
     "ahead": Bad(Page("a 1 @3600000\nb 1\n"), 1, "10 minutes in the future"),
     "circle": Bad(Page(status=302, headers={"Location": "/circle"}), 0, "redirect"),
 }
