@@ -521,7 +521,8 @@ async def test_memory_stays_small(stage: Stage) -> None:
         assert (await caller.write(*fields)).status == 200
     stats = await stage.gateway.stats()
     assert stats["workspaces"][caller.workspace]["active_series"] == 20_000
-    assert stats["memory_bytes"] < 75_000_000
+    # Some 49 MB; on a busy machine the allocator has been seen to hold 76. Keeping 3 kB of a series would be too much.
+    assert stats["memory_bytes"] < 100_000_000
 
 
 async def test_the_front_door_gone(tmp_path: Path, stage: Stage) -> None:
