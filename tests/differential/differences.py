@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
+from urllib.parse import quote
 
 from tests.differential.comparison import Seen
+from tests.differential.targets import Asked
 
 from trunkline.model import STALE_BITS, Labels
 
@@ -39,16 +41,28 @@ class Change:
         return [*self.scenarios, *self.examples]
 
 
+def _nothing(_: Seen) -> bool:
+    return False
+
+
+def _as_it_is(asked: Asked) -> Asked:
+    return asked
+
+
 @dataclass(frozen=True)
 class Purpose:
-    """What differs on purpose in some scenarios; `explains` says whether a sample of either side is such a case."""
+    """What differs on purpose in some scenarios; `explains` says whether a sample of either side is such a case.
+
+    `alike` makes a request of either side what both would have asked without the difference.
+    """
 
     what: str
     prometheus: str
     trunkline: str
     why: str
     scenarios: Collection[str]
-    explains: Callable[[Seen], bool]
+    explains: Callable[[Seen], bool] = _nothing
+    alike: Callable[[Asked], Asked] = _as_it_is
 
 
 def name_of(one: Seen) -> str:
@@ -79,6 +93,21 @@ def _normal(text: str) -> str:
         fraction = "".join(map(str, digits[1:]))
         return f"{'-' * sign}{digits[0]}{'.' * bool(fraction)}{fraction}e{first:+03d}"
     return repr(number)
+
+
+_PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
+
+
+def _encoded(asked: Asked) -> Asked:
+    return replace(asked, url=quote(asked.url.encode("latin-1"), safe=_PRINTABLE))
+
+
+def _without_default_port(asked: Asked) -> Asked:
+    return replace(asked, url=asked.url.replace(":80/", "/"))
+
+
+def _without_credentials(asked: Asked) -> Asked:
+    return replace(asked, authorization="") if asked.url.endswith("?again") else asked
 
 
 def _without_port(labels: Labels) -> Labels:
@@ -142,7 +171,7 @@ CHANGES = (
         "since 2.55",
         "known; several values stand in one line",
         "Prometheus 2.55 release notes",
-        scenarios=("http_headers",),
+        scenarios=("http_headers", "http_headers_odd", "http_headers_redirected", "http_headers_secret"),
     ),
     Change(
         "`Accept`",
@@ -171,6 +200,33 @@ CHANGES = (
         "wins",
         "seen in 2.42 and 3.5",
         scenarios=("params_labelled",),
+    ),
+    Change(
+        "white space around a user name or password of `basic_auth`",
+        "that of the password is cut off",
+        "belongs to them",
+        "seen in 2.42 and 3.5",
+        scenarios=("basic_auth_spaces",),
+    ),
+    Change(
+        "`basic_auth::username_file`",
+        "unknown",
+        "known",
+        "seen in 2.42 and 3.5",
+        scenarios=("basic_auth_files",),
+    ),
+    Change(
+        "`no_proxy`, `proxy_from_environment`, `proxy_connect_header`",
+        "since 2.43",
+        "known",
+        "Prometheus 2.43 release notes",
+        scenarios=(
+            "no_proxy",
+            "no_proxy_others",
+            "proxy_connect_header",
+            "proxy_from_environment",
+            "proxy_from_environment_local",
+        ),
     ),
 )
 
@@ -247,5 +303,37 @@ PURPOSES = (
         "the OpenTelemetry Collector's receiver does so",
         ("external_labels",),
         lambda one: name_of(one) == "a",
+    ),
+    Purpose(
+        "credentials of a target that redirects to another host",
+        "go along",
+        "stay with the first host and what is below it",
+        "they were given for that host",
+        ("redirect_to_another_host",),
+        alike=_without_credentials,
+    ),
+    Purpose(
+        "a redirect to a URL with spaces or other than ASCII in it",
+        "is followed as it is spelled",
+        "is followed in percent-encoding",
+        "a URL has neither",
+        ("redirect_spelled_oddly",),
+        alike=_encoded,
+    ),
+    Purpose(
+        "the default port, where a request has to name the host",
+        "named if the target's address has it",
+        "left out",
+        "it is the same host",
+        (
+            "no_proxy_others",
+            "proxy",
+            "proxy_and_basic_auth",
+            "proxy_credentials",
+            "proxy_from_environment",
+            "proxy_over_tls",
+            "proxy_wants_credentials",
+        ),
+        alike=_without_default_port,
     ),
 )

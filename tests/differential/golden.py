@@ -22,8 +22,8 @@ from tests.differential.differences import CHANGES, name_of
 from tests.differential.observation import (
     DOWN,
     FALLBACK,
-    PATIENCE_S,
     Observed,
+    anything,
     disturbed,
     job,
     scraped,
@@ -32,7 +32,9 @@ from tests.differential.observation import (
     ups_are,
 )
 from tests.differential.processes import Inbox, collector, judge_version, prometheus
-from tests.differential.scenarios import SCRAPES, Scenario, scenarios
+from tests.differential.scenario import SCRAPES, Scenario
+from tests.differential.scenarios import scenarios
+from tests.differential.surroundings import Surroundings, pages_of, surrounded
 from tests.differential.targets import Asked, Targets
 
 from trunkline.model import STALE_BITS
@@ -65,39 +67,39 @@ class Bench:
         """What it sent and asked; a run in which the machine was too busy to scrape in time is repeated."""
         for _ in range(ATTEMPTS):
             with tempfile.TemporaryDirectory() as folder:
-                observed, address = asyncio.run(self._observe(Path(folder)))
+                observed, around = asyncio.run(self._observe(Path(folder)))
             if not disturbed(observed, self.every, [self.who]):
-                return {name: self._told(observed, name, address) for name in self.every}
+                return {name: self._told(observed, name, around) for name in self.every}
         raise RuntimeError(f"the machine was too busy for scrapes of a second, {ATTEMPTS} times; try again")
 
-    async def _observe(self, folder: Path) -> tuple[Observed, str]:
-        targets = Targets({name: list(one.pages) for name, one in self.every.items()})
+    async def _observe(self, folder: Path) -> tuple[Observed, Surroundings]:
+        targets = Targets(pages_of(self.every))
         inbox = Inbox()
         async with AsyncExitStack() as exits:
-            address = await exits.enter_async_context(targets.listening())
+            around = await exits.enter_async_context(surrounded(targets, self.every, folder / "around"))
             await exits.enter_async_context(inbox.listening())
-            await self._start(exits, folder / "scraper", address, inbox)
-            async with asyncio.timeout(PATIENCE_S):
-                while not self.every.keys() <= inbox.arrived[self.who].keys():
-                    await inbox.news()
+            await self._start(exits, folder / "scraper", around, inbox)
+            for name in self.every:
+                await until(inbox, name, anything, [self.who])
             targets.open(int(time.time() * 1000))
             for name, one in self.every.items():
-                await until(inbox, name, ups_are(DOWN) if one.address else scraped(SCRAPES), [self.who])
+                await until(inbox, name, scraped(SCRAPES) if one.reached else ups_are(DOWN), [self.who])
         closed_ms = int(time.time() * 1000)
-        return Observed(inbox.arrived, targets.asked, targets.opened_ms, closed_ms, []), address
+        return Observed(inbox.arrived, targets.asked, targets.opened_ms, closed_ms, []), around
 
-    async def _start(self, exits: AsyncExitStack, folder: Path, address: str, inbox: Inbox) -> None:
-        config = scraping([job(name, one, address) for name, one in self.every.items()], FALLBACK)
+    async def _start(self, exits: AsyncExitStack, folder: Path, around: Surroundings, inbox: Inbox) -> None:
+        jobs = [job(name, one, around.places_of(name)) for name, one in self.every.items()]
+        config, env = scraping(jobs, FALLBACK), around.environment
         if self.judge:
-            await exits.enter_async_context(prometheus(folder, config, inbox, self.judge))
+            await exits.enter_async_context(prometheus(folder, config, inbox, self.judge, env))
         else:
             await exits.enter_async_context(
-                collector(folder, config, inbox, report_extra_scrape_metrics=True)
+                collector(folder, config, inbox, env, report_extra_scrape_metrics=True)
             )
 
-    def _told(self, observed: Observed, name: str, address: str) -> Told:
+    def _told(self, observed: Observed, name: str, around: Surroundings) -> Told:
         samples = observed.arrived[self.who][name]
-        if self.every[name].address:
+        if not self.every[name].reached:
             seen = {
                 Seen(labels, bits, ("life", number))
                 for labels, life in lives(samples).items()
@@ -105,10 +107,11 @@ class Bench:
             }
         else:
             seen = by_scrape(stored(samples), SCRAPES, observed.opened_ms, observed.closed_ms)
-        return Told({_somewhere(one, address) for one in seen}, observed.asked[name, self.who])
+        return Told({_somewhere(one, around) for one in seen}, observed.asked[name, self.who])
 
 
-def _somewhere(one: Seen, address: str) -> Seen:
+def _somewhere(one: Seen, around: Surroundings) -> Seen:
+    address = around.places["address"]
     labels = tuple((name, ADDRESS if value == address else value) for name, value in one.labels)
     return one._replace(labels=labels)
 

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +28,7 @@ PROMETHEUS = os.environ.get("TRUNKLINE_JUDGE") or shutil.which("prometheus")
 NODE_EXPORTER = shutil.which("prometheus-node-exporter")
 SCENARIO = "scenario"
 """The label that tells the scenarios apart."""
+PATH: Mapping[str, str] = {"PATH": os.environ["PATH"]}
 Arrived = list[tuple[Labels, float, int]]
 """Labels, value and timestamp in milliseconds of samples in the order of their arrival."""
 
@@ -133,9 +134,14 @@ async def running(command: list[str], env: Mapping[str, str]) -> AsyncIterator[R
 
 @asynccontextmanager
 async def prometheus(
-    folder: Path, scraping: Mapping[str, Any], inbox: Inbox, program: str | None = PROMETHEUS
+    folder: Path,
+    scraping: Mapping[str, Any],
+    inbox: Inbox,
+    program: str | None = PROMETHEUS,
+    env: Mapping[str, str] = PATH,
+    around: Callable[[list[str]], list[str]] = list,
 ) -> AsyncIterator[str]:
-    """A Prometheus that scrapes so and writes to the inbox; yields its address."""
+    """A Prometheus that scrapes so and writes to the inbox; yields its address. `around` goes around its command."""
     assert program is not None
     url = f"http://{inbox.address}/judge"
     queue = {"batch_send_deadline": "50ms", "min_shards": 1, "max_shards": 1}
@@ -150,13 +156,18 @@ async def prometheus(
         "--log.level=warn",
         "--enable-feature=extra-scrape-metrics",
     ]
-    async with running(command, {"PATH": os.environ["PATH"], "GOGC": "50"}):
+    async with running(around(command), {**env, "GOGC": "50"}):
         yield address
 
 
 @asynccontextmanager
 async def collector(
-    folder: Path, scraping: Mapping[str, Any], inbox: Inbox, **receiver: Any
+    folder: Path,
+    scraping: Mapping[str, Any],
+    inbox: Inbox,
+    env: Mapping[str, str] = PATH,
+    around: Callable[[list[str]], list[str]] = list,
+    **receiver: Any,
 ) -> AsyncIterator[Running]:
     """A collector that scrapes so and writes to the inbox; `receiver` are further keys of the receiver."""
     exporter = {"endpoint": f"http://{inbox.address}/trunkline", "retry_on_failure": {"max_interval": "1s"}}
@@ -171,7 +182,7 @@ async def collector(
     path = _written(folder / "collector.yaml", json.dumps(config).replace("$", "$$"))
     command = [sys.executable, "-m", "trunkline", "collector", "run", "--config", str(path)]
     command += ["--data-dir", str(folder / "data"), "--health-address", "127.0.0.1:0"]
-    async with running(command, {"PATH": os.environ["PATH"]}) as started:
+    async with running(around(command), env) as started:
         yield started
 
 

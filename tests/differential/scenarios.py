@@ -6,47 +6,14 @@ Every scenario begins with a page that can be scraped, so that its scrapes can b
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from typing import Any
 
 import prometheus_client
 from prometheus_client import openmetrics
+from tests.differential.connections import connections
+from tests.differential.scenario import ORDINARY, SCRAPES, Scenario, rules, shown, target_rules
 from tests.differential.targets import OPENMETRICS, TEXT, Page
-
-ORDINARY = "# HELP a Something.\n# TYPE a counter\na 1\n"
-CIRCLE = "/circle"
-"""Where a target sends scrapers around and around."""
-SCRAPES = 8
-"""How many scrapes are compared; where there are fewer pages, the last one stays."""
-
-
-@dataclass(frozen=True)
-class Scenario:
-    """A target and how it is scraped; `since` is the first version of Prometheus that knows what it needs."""
-
-    pages: Sequence[Page]
-    job: Mapping[str, Any] = field(default_factory=dict)
-    since: tuple[int, int] = (2, 42)
-    address: str = ""
-    """Where the target is said to be, if not where it is."""
-    labels: Mapping[str, str] = field(default_factory=dict)
-    """Further labels of the target."""
-
-
-def shown(*bodies: str | bytes, **settings: Any) -> list[Page]:
-    """A page for each body."""
-    return [Page(body, **settings) for body in bodies]
-
-
-def rules(*given: Mapping[str, Any]) -> dict[str, Any]:
-    """A job that relabels samples."""
-    return {"metric_relabel_configs": list(given)}
-
-
-def target_rules(*given: Mapping[str, Any]) -> dict[str, Any]:
-    """A job that relabels its target."""
-    return {"relabel_configs": list(given)}
 
 
 def scenarios() -> dict[str, Scenario]:
@@ -59,6 +26,7 @@ def scenarios() -> dict[str, Scenario]:
         _limits(),
         _relabelling(),
         _requests(),
+        connections(),
         _mischief(),
     )
     found = {name: one for part in parts for name, one in part.items()}
@@ -502,9 +470,7 @@ def _relabelling() -> dict[str, Scenario]:
 
 
 def _requests() -> dict[str, Scenario]:
-    """How the target is asked, and where it sends the scraper."""
-    moved = Page(status=302, headers={"Location": "/elsewhere"})
-    circle = Page(status=302, headers={"Location": CIRCLE})
+    """How the target is asked."""
     return {
         "params": Scenario(shown(ORDINARY), {"params": {"module": ["a b", "c"], "x": ["&="], "empty": [""]}}),
         "params_relabelled": Scenario(
@@ -520,23 +486,16 @@ def _requests() -> dict[str, Scenario]:
             since=(3, 0),
             labels={"__param_module": "own"},
         ),
-        "basic_auth": Scenario(shown(ORDINARY), {"basic_auth": {"username": "me", "password": "sesame"}}),
-        "bearer": Scenario(shown(ORDINARY), {"authorization": {"credentials": "sesame"}}),
-        "authorization_type": Scenario(
-            shown(ORDINARY), {"authorization": {"type": "Token", "credentials": "sesame"}}
-        ),
-        "http_headers": Scenario(
-            shown(ORDINARY), {"http_headers": {"X-Extra": {"values": ["b", "a"]}}}, since=(3, 0)
+        "path": Scenario(shown(ORDINARY), {"metrics_path": "/path/é x?y=%2f;a+b#c"}),
+        "path_relabelled": Scenario(
+            shown(ORDINARY),
+            target_rules({"target_label": "__metrics_path__", "replacement": "/path_relabelled//a/../%zz?"}),
         ),
         "timeout": Scenario(shown(ORDINARY), {"scrape_timeout": "750ms"}),
         "framings": Scenario(
             [Page(ORDINARY, manner=manner) for manner in ("gzip", "chunked", "unframed", "gzip", "whole")]
         ),
-        "redirect": Scenario([Page(ORDINARY), moved]),
-        "redirect_refused": Scenario([Page(ORDINARY), moved, Page(ORDINARY)], {"follow_redirects": False}),
-        "redirect_circle": Scenario([Page(ORDINARY), circle, Page(ORDINARY)]),
-        "elsewhere": Scenario(shown("elsewhere 9\n")),
-        "no_port": Scenario([], {}, address="127.0.0.77"),
+        "no_port": Scenario([], address="127.0.0.77", reached=False),
     }
 
 

@@ -105,11 +105,12 @@ async def hanging(raw: Raw, reader: asyncio.StreamReader, writer: asyncio.Stream
 class Authority:
     """A throw-away CA that issues certificates into a folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, above: "Authority | None" = None) -> None:
+        """A root, or one that `above` vouches for."""
         self.folder = folder
         self._key = ec.generate_private_key(ec.SECP256R1())
-        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "throw-away CA")])
-        certificate = self._certificate(self._name, self._key, [], is_ca=True)
+        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"throw-away CA {folder.name}")])
+        certificate = (above or self)._certificate(self._name, self._key, [], is_ca=True)
         self.pem = folder / "ca.pem"
         self.pem.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
@@ -132,11 +133,11 @@ class Authority:
             builder = builder.add_extension(x509.SubjectAlternativeName(entries), critical=False)
         return builder.sign(self._key, hashes.SHA256())
 
-    def issue(self, *names: str) -> Path:
-        """A file with a key and a certificate for `names`."""
+    def issue(self, *names: str, alternative: bool = True) -> Path:
+        """A file with a key and a certificate for `names`, which are alternative names or else a common name only."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
-        certificate = self._certificate(subject, key, list(names), is_ca=False)
+        certificate = self._certificate(subject, key, list(names) if alternative else [], is_ca=False)
         path = self.folder / f"{names[0].replace('*', 'any')}.pem"
         path.write_bytes(
             key.private_bytes(
@@ -148,9 +149,9 @@ class Authority:
         )
         return path
 
-    def server_context(self, *names: str) -> ssl.SSLContext:
+    def server_context(self, *names: str, alternative: bool = True) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(self.issue(*names))
+        context.load_cert_chain(self.issue(*names, alternative=alternative))
         return context
 
 

@@ -174,3 +174,24 @@ def test_comments_between_certificates_may_be_in_any_language(tmp_path: Path) ->
     authority = Authority(tmp_path)
     tls = Tls(ca=f"# Főtanúsítvány\n{authority.pem.read_text()}")
     assert tls.context.cert_store_stats()["x509_ca"] == 1
+
+
+async def test_a_common_name_is_no_name_of_a_host(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    context = authority.server_context("localhost", alternative=False)
+    async with raw_server(answering(HELLO), tls=context) as server:
+        client = Client(tls=Tls(ca_file=authority.pem))
+        with pytest.raises(ConnectError, match="Hostname mismatch"):
+            await get(client, server.port)
+        await client.aclose()
+
+
+async def test_whoever_is_in_the_ca_file_is_trusted_though_it_is_no_root(tmp_path: Path) -> None:
+    root, middle = authorities(tmp_path, "root", "middle")
+    middle = Authority(middle.folder, root)
+    context = middle.server_context("localhost")
+    for trusted in (middle.pem, middle.folder / "localhost.pem"):
+        async with raw_server(answering(HELLO), tls=context) as server:
+            client = Client(tls=Tls(ca_file=trusted))
+            assert await get(client, server.port) == b"hello"
+            await client.aclose()

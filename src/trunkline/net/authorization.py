@@ -72,7 +72,7 @@ class Authorization:
     def change(self, headers: dict[str, str]) -> None:
         """Add `Authorization`, unless the request brings one of its own."""
         if _key_of(headers, "authorization") is None:
-            headers["Authorization"] = f"{self.type} {self.credentials.read()}"
+            headers["Authorization"] = f"{self.type.strip()} {self.credentials.read()}"
 
     def check(self) -> Iterator[tuple[str, str]]:
         if self.type.strip().lower() == "basic":

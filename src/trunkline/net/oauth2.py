@@ -131,8 +131,6 @@ class TokenSource:
             header, lifetime_s = _parse(response)
         except _RefusedError as error:
             raise _RefusedError(f"{parse_target(settings.token_url)}: {error}") from None
-        except FetchError as error:
-            raise FetchError(f"{parse_target(settings.token_url)}: {error}") from None
         return Token(header, asked + lifetime_s - min(_RENEW_BEFORE_S, lifetime_s / 2), secret)
 
 
@@ -145,7 +143,7 @@ async def _shared(renewal: asyncio.Task[Token]) -> Token:
 
 
 class _RefusedError(FetchError):
-    """The server does not accept what was sent; it may accept it in another form."""
+    """The server gives no token for what was sent; it may give one for another form of it."""
 
 
 def _parse(response: Response) -> tuple[str, float]:
@@ -154,10 +152,9 @@ def _parse(response: Response) -> tuple[str, float]:
     if not 200 <= response.status < 300:
         said = ": ".join(str(fields[key])[:200] for key in ("error", "error_description") if fields.get(key))
         text = f"asked for a token, it answered {response.status_line}{': ' if said else ''}{said}"
-        kind = _RefusedError if 400 <= response.status < 500 else FetchError
-        raise kind(f"{text}; check token_url, client_id, client_secret and scopes of oauth2")
+        raise _RefusedError(f"{text}; check token_url, client_id, client_secret and scopes of oauth2")
     if not isinstance(token := fields.get("access_token"), str) or not token:
-        raise FetchError("its answer holds no access_token; check token_url of oauth2")
+        raise _RefusedError("its answer holds no access_token; check token_url of oauth2")
     name = str(fields.get("token_type") or "Bearer")
     return f"{_NAMES.get(name.lower(), name)} {token}", _lifetime_s(fields.get("expires_in"))
 

@@ -89,6 +89,9 @@ class Tls:
     def _make(self) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.set_alpn_protocols(["http/1.1"])
+        # As in Go: a common name is no host's name, and whoever is in the CA file is trusted, be it a root or not.
+        context.hostname_checks_common_name = False
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
         self._bound_versions(context)
         if self.insecure_skip_verify:
             context.check_hostname = False
