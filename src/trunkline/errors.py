@@ -20,6 +20,7 @@
         ├── RetryLater            the same bytes may succeed later
         ├── TooLarge              smaller requests may succeed
         ├── Hold                  somebody has to repair something; the data is kept
+        ├── NotNow                some of these series cannot be taken now, others can
         └── Rejected              these bytes will never be accepted
 
 Messages say what happened, why, and what to do about it. `cli` maps them to exit codes: 1 failed, 2 wrong
@@ -147,17 +148,11 @@ class DeliveryError(TrunklineError):
 
 
 class RetryLater(DeliveryError):  # noqa: N818 (named for what the host does)
-    """The same bytes may succeed later.
+    """The same bytes may succeed later; `after_s` is the receiver's own wish, if it had one."""
 
-    `after_s` is the receiver's own wish, if it had one; after `tries` more, if given, the bytes count as refused.
-    """
-
-    def __init__(
-        self, message: str, *, reason: str, after_s: float | None = None, tries: int | None = None
-    ) -> None:
+    def __init__(self, message: str, *, reason: str, after_s: float | None = None) -> None:
         super().__init__(message, reason=reason)
         self.after_s = after_s
-        self.tries = tries
 
 
 class TooLarge(DeliveryError):  # noqa: N818
@@ -166,6 +161,10 @@ class TooLarge(DeliveryError):  # noqa: N818
 
 class Hold(DeliveryError):  # noqa: N818
     """Somebody has to repair something (a role, a trust, a workspace); the data is kept until then."""
+
+
+class NotNow(DeliveryError):  # noqa: N818
+    """Some of these series cannot be taken now, such as new ones at a limit, while others can."""
 
 
 class Rejected(DeliveryError):  # noqa: N818

@@ -53,6 +53,8 @@ class World:
     labels: dict[str, dict[str, str]] = field(default_factory=dict)
     ended: set[tuple[str, str]] = field(default_factory=set)
     """Name and job of series that got a stale marker."""
+    ends: list[dict[str, str]] = field(default_factory=list)
+    """The labels of the same."""
 
     async def metrics(self, request: aiohttp.web.Request) -> aiohttp.web.Response:
         del request
@@ -74,6 +76,7 @@ class World:
                 name = dict(series.labels)["__name__"]
                 if any(is_stale(sample.value) for sample in series.samples):
                     self.ended.add((name, dict(series.labels).get("job", "")))
+                    self.ends.append(dict(series.labels))
                 else:
                     self.labels[name] = dict(series.labels)
                 self.stored.setdefault(name, []).extend(sample.value for sample in series.samples)
@@ -84,6 +87,11 @@ class World:
         values = {"interval": interval, "target": self.address, "endpoint": f"http://{self.address}/write"}
         path.write_text(CONFIG.format(**{**values, **changes}))
         return path
+
+    async def scraped(self, times: int) -> None:
+        async with asyncio.timeout(20):
+            while self.scrapes < times:  # noqa: ASYNC110 (the other side is a process)
+                await asyncio.sleep(0.02)
 
     async def until(self, series: str, count: int) -> list[float]:
         async with asyncio.timeout(20):
@@ -351,6 +359,77 @@ async def test_a_reload_without_a_change_breaks_no_series(world: World, tmp_path
         assert await running.stop() == 0
 
 
+TWO = """
+receivers:
+  prometheus:
+    config:
+      global: {{scrape_interval: 200ms}}
+      scrape_configs: [{{job_name: app, static_configs: [{{targets: ["{target}"]}}]}}]
+  prometheus/other:
+    config:
+      global: {{scrape_interval: 200ms}}
+      scrape_configs: [{{job_name: other, static_configs: [{{targets: ["{target}"]}}]}}]
+processors:
+  filter: {{metrics: {{include: {{match_type: strict, metric_names: [scrapes_total, up]}}}}}}
+exporters:
+  prometheusremotewrite/a: {{endpoint: "{endpoint}?a", external_labels: {{to: a}}}}
+  debug:
+  prometheusremotewrite/b: {{endpoint: "{endpoint}?b", external_labels: {{to: b}}}}
+service:
+  telemetry: {{metrics: {{address: "127.0.0.1:0"}}}}
+  pipelines:
+    metrics/a: {{receivers: [{a}], processors: [{through}], exporters: [prometheusremotewrite/a{more}]}}
+    metrics/b: {{receivers: [{b}], exporters: [prometheusremotewrite/b]}}
+"""
+BOTH = "prometheus, prometheus/other"
+
+
+async def reloaded(world: World, folder: Path, before: dict[str, str], after: dict[str, str]) -> set[str]:
+    """Series of which job are ended at which exporter when the configuration changes in this way."""
+    values = {"target": world.address, "endpoint": f"http://{world.address}/write", "through": "", "more": ""}
+    path = folder / "config.yaml"
+    path.write_text(TWO.format(**{**values, **before}))
+    async with collector(folder, "--config", str(path)) as running:
+        await world.until("up", 12)
+        path.write_text(TWO.format(**{**values, **after}))
+        running.process.send_signal(signal.SIGHUP)
+        await running.said("new configuration read")
+        count = len(world.stored["up"])
+        await world.until("up", count + 12)
+        ended = {f"{one['job']}>{one['to']}" for one in world.ends if one["__name__"] == "scrapes_total"}
+        assert ended == {f"{one['job']}>{one['to']}" for one in world.ends if one["__name__"] == "up"}
+        await running.stop()
+    return ended
+
+
+async def test_series_of_a_receiver_that_is_no_longer_there_end_and_others_do_not(
+    world: World, tmp_path: Path
+) -> None:
+    ended = await reloaded(world, tmp_path, {"a": BOTH, "b": BOTH}, {"a": "prometheus", "b": "prometheus"})
+    assert ended == {"other>a", "other>b"}
+
+
+async def test_series_end_where_a_pipeline_no_longer_takes_them(world: World, tmp_path: Path) -> None:
+    ended = await reloaded(world, tmp_path, {"a": BOTH, "b": BOTH}, {"a": BOTH, "b": "prometheus"})
+    assert ended == {"other>a", "other>b"}  # and begin again at a
+
+
+async def test_series_that_go_to_one_more_exporter_do_not_end(world: World, tmp_path: Path) -> None:
+    ended = await reloaded(world, tmp_path, {"a": BOTH, "b": "prometheus"}, {"a": BOTH, "b": BOTH})
+    assert ended == set()
+
+
+async def test_series_that_are_no_longer_shown_to_people_do_not_end(world: World, tmp_path: Path) -> None:
+    after = {"a": "prometheus", "b": BOTH}
+    assert await reloaded(world, tmp_path, {**after, "more": ", debug"}, after) == set()
+
+
+async def test_series_end_where_another_processor_stands_in_their_way(world: World, tmp_path: Path) -> None:
+    before = {"a": "prometheus", "b": "prometheus/other"}
+    ended = await reloaded(world, tmp_path, before, {**before, "through": "filter"})
+    assert ended == {"app>a"}
+
+
 async def test_a_reload_that_cannot_be_started_goes_back_to_the_old_configuration(
     world: World, tmp_path: Path
 ) -> None:
@@ -373,10 +452,42 @@ async def test_samples_for_an_endpoint_no_longer_configured_are_named(world: Wor
         await running.stop()
     other = world.config(tmp_path, endpoint=f"http://{world.address}/write?moved")
     async with collector(tmp_path, "--config", str(other)) as running:
-        line = await running.said(
-            "no longer configured: configure it again to deliver them, or remove the folder"
-        )
-        assert re.search(r"the queue \S+/queue/prometheusremotewrite-\w+ holds \d+ bytes", line)
+        line = await running.said("no exporter sends there: configure one with that endpoint, or remove the")
+        whose = rf"prometheusremotewrite for http://{world.address}/write left in \S+/queue/prometheusremotewrite-\w+"
+        assert re.search(rf"\d+ samples \(\d+ bytes\) that {whose} wait", line)
+
+
+async def test_an_exporter_that_is_renamed_goes_on_where_it_was(world: World, tmp_path: Path) -> None:
+    world.answer = 503
+    path = world.config(tmp_path)
+    async with collector(tmp_path, "--config", str(path), "--shutdown-timeout", "0.5") as running:
+        await running.said("answered 503")
+        await world.scraped(5)
+        await running.stop()
+    kept = world.scrapes
+    world.answer = 200
+    path.write_text(path.read_text().replace("prometheusremotewrite", "prometheusremotewrite/renamed"))
+    async with collector(tmp_path, "--config", str(path)):
+        values = await world.until("scrapes_total", kept + 2)
+    assert values == [float(number + 1) for number in range(len(values))]
+
+
+async def test_another_collector_delivers_what_a_killed_one_has_kept(world: World, tmp_path: Path) -> None:
+    world.answer = 503
+    path = world.config(tmp_path)
+    dead = tmp_path / "dead"
+    async with collector(dead, "--config", str(path)) as running:
+        await running.said("answered 503")
+        await world.scraped(5)
+        running.process.kill()
+        await running.ended()
+    world.broken = True
+    kept = world.scrapes
+    world.answer = 200
+    async with collector(tmp_path, "--config", str(path), "--take-over", str(dead)):
+        values = await world.until("scrapes_total", kept)
+    assert values == [float(number + 1) for number in range(len(values))]
+    assert list((dead / "data" / "queue").iterdir()) == []
 
 
 async def test_a_collector_that_cannot_learn_who_it_is_does_not_start(world: World, tmp_path: Path) -> None:

@@ -5,41 +5,17 @@ import resource
 import subprocess
 import sys
 import textwrap
-from collections import Counter
 from pathlib import Path
 from typing import Protocol
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.collector.queue_samples import LIMITS, Losses, fragment, numbers
 
 from trunkline.collector.queue import DiskQueue, MemoryQueue, Queue
 from trunkline.component.contract import Fragment, Limits
 from trunkline.errors import QueueError
-
-LIMITS = Limits(max_request_bytes=1000)
-
-
-def fragment(number: int, *, lane: int | None = None, size: int = 100, samples: int = 10) -> Fragment:
-    stamp = 1000 + number
-    data = bytes([number % 256]) * size
-    return Fragment(number if lane is None else lane, data, size * 3, samples, stamp, stamp)
-
-
-class Losses(Counter[str]):
-    """What a queue gave up, by reason."""
-
-    def __call__(self, samples: int, reason: str) -> None:
-        self[reason] += samples
-
-
-def numbers(queue: Queue, limits: Limits = LIMITS) -> list[int]:
-    """Take everything out, a chunk at a time; the first byte of each fragment is its number."""
-    found = []
-    while chunk := queue.peek(limits):
-        found += [one.data[0] for one in chunk.fragments]
-        queue.acknowledge(chunk)
-    return found
 
 
 class Make(Protocol):
@@ -75,7 +51,7 @@ def test_what_goes_in_comes_out_in_order(make: Make) -> None:
     assert (queue.samples, queue.oldest_ms) == (500, 1000)
     assert numbers(queue) == list(range(50))
     assert (queue.samples, queue.oldest_ms) == (0, None)
-    assert queue.peek(LIMITS) is None
+    assert queue.take(LIMITS) is None
     queue.close()
 
 
@@ -86,8 +62,9 @@ def test_a_request_stays_within_its_limits_and_never_holds_a_lane_twice(make: Ma
     queue.append([fragment(4, lane=1)])
 
     def taken(limits: Limits) -> list[int]:
-        chunk = queue.peek(limits)
+        chunk = queue.take(limits)
         assert chunk is not None
+        queue.put_back(chunk)
         return [one.data[0] for one in chunk.fragments]
 
     assert taken(Limits(max_samples=45)) == [1, 11, 2, 12]
@@ -123,11 +100,11 @@ def test_a_queue_smaller_than_a_segment_is_bounded_too(tmp_path: Path) -> None:
 def test_what_is_under_way_when_it_is_given_up_is_the_senders_to_count(make: Make) -> None:
     queue = make(1500, segment_bytes=300)
     queue.append([fragment(0)])
-    chunk = queue.peek(LIMITS)
+    chunk = queue.take(LIMITS)
     assert chunk is not None
     for number in range(1, 30):
         queue.append([fragment(number)])
-    queue.acknowledge(chunk)
+    queue.settle(chunk)
     assert make.losses["queue_full"] + queue.samples + chunk.samples == 300
     assert numbers(queue)[-1] == 29
     queue.close()
@@ -148,7 +125,7 @@ def test_what_is_too_old_leaves_before_it_is_sent(make: Make) -> None:
 def test_large_batches_become_records_within_limits(tmp_path: Path) -> None:
     queue = DiskQueue(tmp_path, Losses())
     queue.append([Fragment(lane, b"x", 400_000, 512, 1, 1) for lane in range(20)])
-    chunk = queue.peek(Limits(max_raw_bytes=1_000_000))
+    chunk = queue.take(Limits(max_raw_bytes=1_000_000))
     assert chunk is not None
     assert len(chunk.fragments) == 2
     queue.close()
@@ -202,10 +179,11 @@ def test_a_full_disk_gives_up_the_oldest_and_counts_them(tmp_path: Path) -> None
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(tmp_path)], check=True)
     try:
         losses = Losses()
-        queue = DiskQueue(tmp_path / "queue", losses, segment_bytes=8000)
+        queue = DiskQueue(tmp_path / "queue", losses, segment_bytes=8000, memory_bytes=10_000)
         kept = sum(queue.append([fragment(number, size=1000)]) for number in range(200))
         assert kept == 2000
         assert losses["disk_full"] + queue.samples == 2000
+        assert losses["disk_full"] > 1000
         left = numbers(queue)
         assert left == list(range(200 - len(left), 200))
         assert len(left) > 20
@@ -227,10 +205,10 @@ def test_a_restart_goes_on_where_it_stopped(tmp_path: Path) -> None:
     queue = DiskQueue(tmp_path, Losses(), segment_bytes=500)
     for number in range(20):
         queue.append([fragment(number)])
-    chunk = queue.peek(LIMITS)
+    chunk = queue.take(LIMITS)
     assert chunk is not None
     first = [one.data[0] for one in chunk.fragments]
-    queue.acknowledge(chunk)
+    queue.settle(chunk)
     queue.close()
     reopened = DiskQueue(tmp_path, Losses(), segment_bytes=500)
     assert reopened.samples == 10 * (20 - len(first))
@@ -245,9 +223,12 @@ def test_records_of_two_processes_never_share_a_request(tmp_path: Path) -> None:
     queue.close()
     reopened = DiskQueue(tmp_path, Losses())
     reopened.append([fragment(2)])
-    chunk = reopened.peek(Limits())
+    chunk = reopened.take(Limits())
     assert chunk is not None
     assert [one.data[0] for one in chunk.fragments] == [1]
+    assert chunk.inherited
+    assert reopened.take(Limits()) is None  # not while that is under way
+    reopened.put_back(chunk)
     assert numbers(reopened) == [1, 2]
     reopened.close()
 
@@ -293,9 +274,9 @@ def test_killed_at_any_moment_everything_reported_as_kept_is_there(tmp_path: Pat
     process.stdout.close()
     queue = DiskQueue(tmp_path, Losses())
     found = []
-    while chunk := queue.peek(Limits()):
+    while chunk := queue.take(Limits()):
         found += [int.from_bytes(one.data[:8], "big") for one in chunk.fragments]
-        queue.acknowledge(chunk)
+        queue.settle(chunk)
     queue.close()
     assert found[: kept + 1] == list(range(kept + 1))
     assert len(found) <= kept + 2
@@ -325,7 +306,7 @@ def test_a_backlog_is_not_kept_in_memory(tmp_path: Path) -> None:
     queue = DiskQueue(tmp_path, Losses(), segment_bytes=100_000, remembered_bytes=40_000)
     for number in range(1000):
         queue.append([fragment(number, size=1000)])
-    held = sum(len(one.data) for s in queue._segments for _, record, _ in s.remembered for one in record)
+    held = sum(len(one.data) for s in queue._ahead for record in s.remembered for one in record.fragments)
     assert held < 80_000
     assert numbers(queue, Limits()) == [number % 256 for number in range(1000)]
     queue.close()
@@ -348,13 +329,13 @@ def test_a_queue_is_a_list_whatever_happens_to_it(
             queue.close()
             queue = DiskQueue(folder, Losses(), segment_bytes=700, remembered_bytes=remembered)
         elif step == "take":
-            chunk = queue.peek(LIMITS)
+            chunk = queue.take(LIMITS)
             assert (chunk is None) == (not model)
             if chunk is not None:
                 taken = [one.data[0] for one in chunk.fragments]
                 assert taken == model[: len(taken)]
                 del model[: len(taken)]
-                queue.acknowledge(chunk)
+                queue.settle(chunk)
         else:
             assert isinstance(step, int)
             number += 1
@@ -416,7 +397,7 @@ def test_a_segment_that_cannot_be_removed_stops_nothing(tmp_path: Path) -> None:
 def test_what_is_put_back_and_then_given_up_is_counted(make: Make) -> None:
     queue = make(1500, segment_bytes=300)
     queue.append([fragment(0)])
-    chunk = queue.peek(LIMITS)
+    chunk = queue.take(LIMITS)
     assert chunk is not None
     queue.put_back(chunk)
     for number in range(1, 30):

@@ -1,16 +1,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
-from trunkline.collector.queue import MemoryQueue
+from trunkline.collector.queue import DiskQueue, MemoryQueue
 from trunkline.collector.sender import LINGER_S, Sender
-from trunkline.component.contract import Backoff, Encoder, Fragment, Limits
+from trunkline.component.contract import Backoff, Encoder, Fragment, Limits, QueueSettings
 from trunkline.component.metrics import SelfMetrics
-from trunkline.errors import DeliveryError, Hold, Rejected, RetryLater, TooLarge
+from trunkline.errors import DeliveryError, Hold, NotNow, Rejected, RetryLater, TooLarge
 from trunkline.model import Table
 from trunkline.testing import VirtualClock
 
@@ -22,6 +23,7 @@ class Receiver:
 
     destination = "test"
     backoff = Backoff()
+    queue = QueueSettings()
 
     def __init__(
         self, answer: Callable[[list[int]], DeliveryError | None], limits: Limits | None = None
@@ -35,11 +37,19 @@ class Receiver:
         raise NotImplementedError
 
     def join(self, fragments: Sequence[Fragment]) -> bytes:
-        return bytes(fragment.lane for fragment in fragments)
+        return bytes(fragment.data[0] for fragment in fragments)
 
     def halves(self, fragment: Fragment) -> Sequence[Fragment]:
         del fragment
         return ()
+
+    def singles(self, fragment: Fragment) -> Sequence[tuple[bytes, Fragment]]:
+        return [(fragment.data, fragment)]
+
+    def apart(
+        self, fragment: Fragment, keys: Collection[bytes]
+    ) -> tuple[Sequence[Fragment], Sequence[Fragment]]:
+        return ([fragment], []) if fragment.data in keys else ([], [fragment])
 
     def describe(self, fragment: Fragment) -> str:
         return f"lane {fragment.lane}"
@@ -56,9 +66,14 @@ class Receiver:
         yield
 
 
-def fragment(lane: int, *, age_s: float = 0.0) -> Fragment:
+def fragment(lane: int, *, age_s: float = 0.0, samples: int = 5) -> Fragment:
     stamp = int((NOW - age_s) * 1000)
-    return Fragment(lane, b"x" * 10, 30, 5, stamp, stamp)
+    return Fragment(lane, bytes([lane]) * 10, 30, samples, stamp, stamp)
+
+
+def large(*lanes: int) -> list[Fragment]:
+    """Fragments of which two make a record, and a request of `Slow`."""
+    return [fragment(lane, samples=1024) for lane in lanes]
 
 
 async def deliver(receiver: Receiver, fragments: Sequence[Fragment]) -> tuple[SelfMetrics, VirtualClock]:
@@ -118,6 +133,15 @@ async def test_a_request_too_large_is_halved_until_it_fits() -> None:
     metrics, _ = await deliver(receiver, [fragment(lane) for lane in range(1, 9)])
     assert receiver.taken == list(range(1, 9))
     assert metrics.refused.total() == 0
+
+
+async def test_no_request_is_larger_than_the_receiver_takes() -> None:
+    receiver = Receiver(lambda _: None, Limits(max_raw_bytes=90))
+    await deliver(receiver, [fragment(lane) for lane in range(1, 9)])
+    assert receiver.requests == [[1, 2], [3, 4], [5, 6], [7, 8]]
+    receiver = Receiver(lambda _: None, Limits(max_request_bytes=45))
+    await deliver(receiver, [fragment(lane) for lane in range(1, 9)])
+    assert receiver.requests == [[1, 2, 3, 4], [5, 6, 7, 8]]
 
 
 async def test_a_duplicate_after_an_unclear_outcome_was_delivered_the_first_time() -> None:
@@ -205,15 +229,6 @@ def test_pauses_grow_to_their_bound_and_vary_by_their_share() -> None:
     assert (backoff.pause_s(1, 0.0), backoff.pause_s(1, 1.0)) == (0.5, 1.5)
 
 
-async def test_a_limit_on_series_is_waited_out_once_and_then_refused() -> None:
-    limited = RetryLater("per-user series limit", reason="series_limit", after_s=60, tries=1)
-    receiver = Receiver(lambda lanes: limited if 3 in lanes else None)
-    metrics, clock = await deliver(receiver, [fragment(lane) for lane in range(1, 5)])
-    assert receiver.taken == [1, 2, 4]
-    assert metrics.refused.values == {("remote", "series_limit"): 5}
-    assert sum(clock.slept) < 300
-
-
 async def test_what_becomes_too_old_while_it_waits_is_given_up() -> None:
     receiver = Receiver(lambda _: RetryLater("down", reason="unreachable", after_s=50), Limits(max_age_s=120))
     metrics, _ = await deliver(receiver, [fragment(1), fragment(2, age_s=100)])
@@ -247,27 +262,6 @@ async def test_what_is_given_up_while_it_waits_for_others_is_counted() -> None:
     assert (metrics.kept.total(), metrics.delivered.total(), metrics.refused.total()) == (10, 5, 5)
 
 
-async def test_a_limit_is_waited_out_once_in_a_while_only() -> None:
-    """Or the good series would wait behind every one that is refused, until they are too old."""
-    limited = RetryLater("per-user series limit", reason="series_limit", after_s=60, tries=1)
-    receiver = Receiver(lambda lanes: limited if {3, 6} & set(lanes) else None)
-    metrics, clock = SelfMetrics(), VirtualClock()
-    async with Sender("remote", receiver, MemoryQueue, metrics, clock) as sender:
-        for _ in range(3):
-            sender.keep([fragment(lane) for lane in range(1, 9)])
-            assert await sender.drain(5) is True
-    assert receiver.taken == [1, 2, 4, 5, 7, 8] * 3
-    assert metrics.refused.values == {("remote", "series_limit"): 30}
-    assert len([pause_s for pause_s in clock.slept if pause_s >= 0.5]) == 1
-
-
-async def test_other_failures_do_not_use_up_the_tries_of_a_limit() -> None:
-    limited = RetryLater("per-user series limit", reason="series_limit", after_s=60, tries=1)
-    answers = iter([RetryLater("429", reason="throttled"), RetryLater("429", reason="throttled"), limited])
-    metrics, _ = await deliver(Receiver(lambda _: next(answers, None)), [fragment(1)])
-    assert (metrics.delivered.total(), metrics.refused.total()) == (5, 0)
-
-
 async def test_a_request_that_was_cut_off_by_the_end_is_not_counted_as_delivered() -> None:
     class Silent(Receiver):
         async def send(self, body: bytes) -> None:
@@ -280,3 +274,242 @@ async def test_a_request_that_was_cut_off_by_the_end_is_not_counted_as_delivered
         while not receiver.requests:  # noqa: ASYNC110
             await asyncio.sleep(0)
     assert metrics.requests.values == {("remote", "interrupted"): 1}
+
+
+LIMITED = NotNow("per-user series limit", reason="series_limit")
+
+
+class Patience:
+    """A clock whose long pauses end when somebody says so."""
+
+    def __init__(self) -> None:
+        self.now_s = NOW
+        self.waiting = 0
+        self._over = asyncio.Event()
+
+    def time(self) -> float:
+        return self.now_s
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+    async def sleep(self, seconds: float) -> None:
+        if seconds < 30:
+            self.now_s += seconds
+            await asyncio.sleep(0)
+            return
+        self.waiting += 1
+        await self._over.wait()
+        self.waiting -= 1
+        self.now_s += seconds
+
+    def end(self) -> None:
+        self._over.set()
+        self._over = asyncio.Event()
+
+
+async def until(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not true():  # noqa: ASYNC110
+            await asyncio.sleep(0)
+
+
+async def test_series_at_a_limit_wait_by_themselves_and_in_order() -> None:
+    limited = {3, 6}
+    receiver = Receiver(lambda lanes: LIMITED if limited & set(lanes) else None)
+    metrics, clock = SelfMetrics(), Patience()
+    async with Sender("remote", receiver, MemoryQueue, metrics, clock) as sender:
+        for second in range(3):
+            sender.keep([fragment(lane, age_s=3 - second) for lane in range(1, 9)])
+            await until(lambda: metrics.delivered.total() == 30 * (second + 1))  # noqa: B023
+        assert receiver.taken == [1, 2, 4, 5, 7, 8] * 3
+        asked = [request for request in receiver.requests if {3, 6} & set(request)]
+        assert len(asked) < 10, "only the first time are they asked for"
+        assert b'trunkline_held_samples{exporter="remote"} 30' in metrics.render()
+        limited.discard(3)
+        await until(lambda: clock.waiting > 0)
+        clock.end()
+        await until(lambda: metrics.delivered.total() == 105)
+        assert receiver.taken[18:] == [3, 3, 3]
+        limited.clear()
+        sender.keep([fragment(lane) for lane in range(1, 9)])
+        await until(lambda: metrics.delivered.total() == 140)
+        assert 6 not in receiver.taken
+        assert await sender.drain(5) is True
+    assert receiver.taken.count(6) == 4
+    assert (metrics.kept.total(), metrics.delivered.total(), metrics.refused.total()) == (160, 160, 0)
+
+
+async def test_one_series_over_which_the_receiver_falls_does_not_hold_up_the_others() -> None:
+    def answer(lanes: list[int]) -> DeliveryError | None:
+        return RetryLater("500: panic", reason="server_error") if 5 in lanes else None
+
+    receiver = Receiver(answer)
+    metrics, clock = SelfMetrics(), Patience()
+    async with Sender("remote", receiver, MemoryQueue, metrics, clock) as sender:
+        sender.keep([fragment(lane) for lane in range(1, 65)])
+        await until(lambda: b'trunkline_held_samples{exporter="remote"} 5' in metrics.render())
+        assert metrics.delivered.total() == 5 * 63
+        first = len(receiver.requests)
+        assert first < 60
+        sender.keep([fragment(lane) for lane in range(1, 65)])
+        await until(lambda: metrics.delivered.total() == 10 * 63)
+        assert len(receiver.requests) == first + 1
+        assert b'trunkline_held_samples{exporter="remote"} 10' in metrics.render()
+    assert sorted(receiver.taken) == sorted([lane for lane in range(1, 65) if lane != 5] * 2)
+    assert metrics.refused.total() == 0
+
+
+async def test_a_receiver_that_is_down_for_everything_blames_no_series() -> None:
+    failures = iter([RetryLater("down", reason="server_error")] * 40)
+    receiver = Receiver(lambda _: next(failures, None))
+    metrics, _ = await deliver(receiver, [fragment(lane) for lane in range(1, 9)])
+    assert sorted(receiver.taken) == list(range(1, 9))
+    assert (metrics.delivered.total(), metrics.refused.total()) == (40, 0)
+    assert all(len(request) in {1, 7, 8} for request in receiver.requests)
+
+
+class Slow(Receiver):
+    """Answers when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda _: None, Limits(max_samples=2048))
+        self.open: list[tuple[list[int], asyncio.Future[DeliveryError | None]]] = []
+
+    async def send(self, body: bytes) -> None:
+        self.requests.append(list(body))
+        answer: asyncio.Future[DeliveryError | None] = asyncio.get_running_loop().create_future()
+        self.open.append((list(body), answer))
+        error = await answer
+        if error is not None:
+            raise error
+        self.taken += body
+
+
+async def test_requests_of_different_lanes_are_under_way_together_and_of_one_lane_never() -> None:
+    receiver, metrics = Slow(), SelfMetrics()
+    async with Sender("remote", receiver, MemoryQueue, metrics, VirtualClock()) as sender:
+        sender.keep(large(1, 2, 3, 4, 1, 2, 5, 6))
+        await until(lambda: len(receiver.open) == 2)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert [lanes for lanes, _ in receiver.open] == [[1, 2], [3, 4]]
+        receiver.open[1][1].set_result(None)  # the second is answered first
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert len(receiver.open) == 2, "what follows holds lanes that are under way"
+        receiver.open[0][1].set_result(None)
+        await until(lambda: len(receiver.open) == 4)
+        for _, answer in reversed(receiver.open[2:]):
+            answer.set_result(None)
+        assert await sender.drain(5) is True
+    assert receiver.taken == [3, 4, 1, 2, 5, 6, 1, 2]
+
+
+async def test_too_many_requests_halve_how_many_go_at_once() -> None:
+    receiver, metrics = Slow(), SelfMetrics()
+    async with Sender("remote", receiver, MemoryQueue, metrics, VirtualClock()) as sender:
+        sender.keep(large(*range(1, 41)))
+        await until(lambda: len(receiver.open) == 5)
+        for _, answer in receiver.open[:2]:
+            answer.set_result(RetryLater("429", reason="throttled"))
+        for _ in range(50):
+            await asyncio.sleep(0)
+        assert len(receiver.open) == 5, "one of five may go, and three are under way"
+        for _, answer in receiver.open[2:4]:
+            answer.set_result(None)
+        for _ in range(50):
+            await asyncio.sleep(0)
+        under_way = sum(not answer.done() for _, answer in receiver.open)
+        assert 1 <= under_way <= 3
+        sent = 0
+        while metrics.delivered.total() < 40 * 1024:
+            for _, answer in receiver.open[sent:]:
+                if not answer.done():
+                    answer.set_result(None)
+            await asyncio.sleep(0)
+    assert sorted(receiver.taken) == list(range(1, 41))
+
+
+async def test_a_receiver_that_fails_is_asked_with_one_request_at_a_time() -> None:
+    receiver, metrics = Slow(), SelfMetrics()
+    async with Sender("remote", receiver, MemoryQueue, metrics, VirtualClock()) as sender:
+        sender.keep(large(*range(1, 41)))
+        await until(lambda: len(receiver.open) == 5)
+        for _, answer in receiver.open:
+            answer.set_result(RetryLater("gone", reason="unreachable"))
+        for _ in range(10):
+            before = len(receiver.open)
+            await until(lambda: len(receiver.open) > before)  # noqa: B023
+            for _ in range(20):
+                await asyncio.sleep(0)
+            assert len(receiver.open) == before + 1
+            receiver.open[-1][1].set_result(RetryLater("gone", reason="unreachable"))
+        while metrics.delivered.total() < 40 * 1024:
+            for _, answer in receiver.open:
+                if not answer.done():
+                    answer.set_result(None)
+            await asyncio.sleep(0)
+    assert sorted(receiver.taken) == list(range(1, 41))
+
+
+async def test_what_is_set_aside_outlives_the_process_in_order(tmp_path: Path) -> None:
+    limited = {3}
+
+    def sender(clock: VirtualClock | Patience) -> Sender:
+        return Sender(
+            "remote",
+            receiver,
+            lambda lost: DiskQueue(tmp_path / "queue", lost),
+            metrics,
+            clock,
+            open_aside=lambda lost: DiskQueue(tmp_path / "queue" / "aside", lost),
+        )
+
+    receiver = Receiver(lambda lanes: LIMITED if limited & set(lanes) else None)
+    metrics = SelfMetrics()
+    async with sender(Patience()) as first:
+        first.keep([fragment(lane, age_s=9) for lane in (2, 3, 4)])
+        await until(lambda: metrics.delivered.total() == 10)
+        assert await first.drain(1) is False
+    asked = len(receiver.requests)
+    async with sender(Patience()) as second:
+        second.keep([fragment(lane, age_s=4) for lane in (2, 3, 4)])
+        await until(lambda: metrics.delivered.total() == 20)
+        assert receiver.requests[asked:] == [[2, 4]], "it knows again that 3 has to wait"
+        limited.clear()
+        assert await second.drain(5) is True
+    assert receiver.taken == [2, 4, 2, 4, 3, 3]
+    assert metrics.refused.total() == 0
+
+
+async def test_what_an_earlier_process_may_have_delivered_counts_as_delivered(tmp_path: Path) -> None:
+    duplicate = Rejected("duplicate sample for timestamp", reason="duplicate_timestamp")
+    queue = DiskQueue(tmp_path, lambda *_: None)
+    queue.append([fragment(1)])
+    queue.close()
+    metrics = SelfMetrics()
+    async with Sender(
+        "remote",
+        Receiver(lambda _: duplicate),
+        lambda lost: DiskQueue(tmp_path, lost),
+        metrics,
+        VirtualClock(),
+    ) as sender:
+        assert await sender.drain(5) is True
+    assert (metrics.delivered.total(), metrics.refused.total()) == (5, 0)
+
+
+async def test_the_settled_part_of_a_request_is_not_sent_again_while_the_rest_fails() -> None:
+    """A receiver that goes away while a refused request is taken apart."""
+    answers: list[DeliveryError | None] = [
+        Rejected("label", reason="labels"),
+        None,
+        RetryLater("gone", reason="unreachable"),
+        RetryLater("gone", reason="unreachable"),
+    ]
+    waiting = iter(answers)
+    receiver = Receiver(lambda _: next(waiting, None))
+    metrics, _ = await deliver(receiver, [fragment(lane) for lane in range(1, 5)])
+    assert receiver.requests == [[1, 2, 3, 4], [1, 2], [3, 4], [3, 4], [3, 4]]
+    assert metrics.delivered.total() == 20

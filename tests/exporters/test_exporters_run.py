@@ -223,7 +223,7 @@ def test_every_key_of_upstream_is_understood(name: str, text: str) -> None:
         ("max_batch_request_parallelism: 0", "max_batch_request_parallelism can't be set to below 1"),
         (
             "retry_on_failure: {max_elapsed_time: 1s}",
-            "must not be less than initial_interval and max_interval",
+            "'max_elapsed_time' must not be less than 'max_interval'",
         ),
         ("tls: {min_version: '2'}", "unsupported TLS version: '2'; write 1.0, 1.1, 1.2 or 1.3"),
         ("tls: {cert_pem: x}", "for auth via TLS, provide both certificate and key, or neither"),

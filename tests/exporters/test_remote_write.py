@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from array import array
 from email.utils import formatdate
 from pathlib import Path
 from time import time
@@ -9,13 +10,18 @@ from typing import Any
 
 import pytest
 
-from trunkline.errors import ConfigError, Hold, Rejected, RetryLater, TooLarge
+from trunkline.component.contract import Delivery, Limits, QueueSettings
+from trunkline.errors import ConfigError, Hold, NotNow, Rejected, RetryLater, TooLarge
 from trunkline.exporters.prometheusremotewrite import AwsRemoteWriteConfig, RemoteWriteConfig
 from trunkline.exporters.prometheusremotewrite.config import (
     AuthConfig,
     AwsAuthConfig,
     ConversionConfig,
+    DiskQueueConfig,
+    LimitsConfig,
+    QueueConfig,
     RetryConfig,
+    WalConfig,
 )
 from trunkline.exporters.prometheusremotewrite.delivery import (
     classify,
@@ -24,7 +30,7 @@ from trunkline.exporters.prometheusremotewrite.delivery import (
 )
 from trunkline.exporters.prometheusremotewrite.labels import final_labels
 from trunkline.extensions.health_check import HealthCheckConfig
-from trunkline.model import Family, Kind, Origin, Resource, Series, make_labels
+from trunkline.model import Batch, Family, Kind, Origin, Resource, Series, Table, make_labels
 from trunkline.net.message import Response
 from trunkline.receivers.awsecscontainermetrics import read
 from trunkline.testing import context_for
@@ -126,7 +132,7 @@ def test_monotonic_sums_are_counters() -> None:
         (
             400,
             "per-user series limit of 10000000 exceeded, Capacity from",
-            RetryLater,
+            NotNow,
             "series_limit",
             "Capacity",
         ),
@@ -135,7 +141,7 @@ def test_monotonic_sums_are_counters() -> None:
         (302, "moved", Hold, "misdirected", "check the endpoint's path"),
         (405, "", Hold, "misdirected", "not a URL that takes remote write"),
         (422, "?", Rejected, "bad_request", "answered 422"),
-        (400, "per-labelset series limit of 5 exceeded", Rejected, "labelset_limit", "per-labelset"),
+        (400, "per-labelset series limit of 5 exceeded", NotNow, "labelset_limit", "per-labelset"),
     ],
 )
 def test_an_answer_says_what_happens_next(
@@ -143,7 +149,7 @@ def test_an_answer_says_what_happens_next(
 ) -> None:
     problem = outcome(Response(status, "Reason", {}, body.encode()), AMP)
     assert type(problem) is kind
-    assert isinstance(problem, Hold | RetryLater | Rejected | TooLarge)
+    assert isinstance(problem, Hold | NotNow | RetryLater | Rejected | TooLarge)
     assert problem.reason == reason
     assert words in str(problem)
     assert str(problem).startswith(f"{AMP} answered {status}")
@@ -205,12 +211,20 @@ def test_what_is_wrong_with_the_settings_is_named() -> None:
     assert problems(RemoteWriteConfig(endpoint="http://user:secret@h/write")) == [
         "endpoint: user and password in the URL are not sent; use headers or an authenticator"
     ]
-    wrong = RetryConfig(initial_interval=0.0, max_interval=-1.0, randomization_factor=9, multiplier=0.1)
+    wrong = RetryConfig(initial_interval=-1.0, max_interval=-1.0, randomization_factor=9, multiplier=-0.1)
     assert [one.partition(":: ")[0].partition(": ")[0] for one in problems(retrying(wrong))] == [
         "retry_on_failure::initial_interval",
+        "retry_on_failure::multiplier",
         "retry_on_failure::max_interval",
         "retry_on_failure::randomization_factor",
-        "retry_on_failure::multiplier",
+    ]
+    assert problems(retrying(RetryConfig(initial_interval=0.0, max_interval=0.0, multiplier=0.0))) == []
+    assert problems(retrying(RetryConfig(enabled=False, multiplier=-1))) == []
+    assert problems(RemoteWriteConfig(endpoint=URL, queue=DiskQueueConfig(max_size=1))) == [
+        "queue::max_size: must be at least 16MiB"
+    ]
+    assert problems(RemoteWriteConfig(endpoint=URL, limits=LimitsConfig(max_labels=0))) == [
+        "limits::max_labels: must be greater than zero"
     ]
     [nameless] = problems(RemoteWriteConfig(endpoint=URL, external_labels={"_": "x"}))
     assert nameless.startswith("external_labels::_: ")
@@ -222,6 +236,45 @@ def test_what_is_wrong_with_the_settings_is_named() -> None:
     assert role.startswith("aws_auth::role_arn: 'Central' is not a role's ARN")
     [auth] = problems(AwsRemoteWriteConfig(endpoint=AMP, auth=AuthConfig(authenticator="sigv4auth")))
     assert auth.startswith("auth: is not used here: this exporter signs by aws_auth")
+
+
+def test_the_keys_of_upstreams_queue_are_those_of_ours() -> None:
+    def built(**settings: Any) -> Delivery:
+        made = RemoteWriteConfig(endpoint=URL, **settings).build(context_for("prometheusremotewrite"))
+        assert isinstance(made, Delivery)
+        return made
+
+    assert built().limits == Limits(max_requests=5, max_age_s=3600.0)
+    assert built().queue == QueueSettings(4 * 1024**3, "", fsync=False)
+    assert built(remote_write_queue=QueueConfig(num_consumers=2)).limits.max_requests == 2
+    assert built(remote_write_queue=QueueConfig(num_consumers=0)).limits.max_requests == 1
+    assert built(max_batch_request_parallelism=3).limits.max_requests == 3
+    assert built(max_batch_size_bytes=1000).limits.max_raw_bytes == 1000
+    assert built(limits=LimitsConfig(max_sample_age=60.0)).limits.max_age_s == 60
+    found = built(wal=WalConfig(directory="/wal"), queue=DiskQueueConfig(max_size=2**24, fsync=True)).queue
+    assert found == QueueSettings(2**24, "/wal", fsync=True)
+
+
+def test_series_with_more_labels_than_the_receiver_takes_are_left_out_and_counted() -> None:
+    def sent(config: RemoteWriteConfig, pairs: dict[str, str]) -> tuple[int, dict[tuple[str, ...], float]]:
+        context = context_for("prometheusremotewrite")
+        delivery = config.build(context)
+        assert isinstance(delivery, Delivery)
+        labels = make_labels({"__name__": "x", **pairs})
+        table = Table("t", "t", [Series(labels, Family("x"), Resource())])
+        fragments = delivery.encoder(table).encode(Batch(table, 1000, array("d", [1.0]), [0]))
+        return sum(one.samples for one in fragments), context.metrics.refused.values
+
+    many = {f"label_{number}": "v" for number in range(150)}
+    refused = {("prometheusremotewrite", "labels"): 1.0}
+    assert sent(RemoteWriteConfig(endpoint=URL), many) == (1, {})
+    assert sent(AwsRemoteWriteConfig(endpoint=AMP), many) == (0, refused)
+    assert sent(AwsRemoteWriteConfig(endpoint=AMP), {"long": "v" * 8000}) == (0, refused)
+    assert sent(AwsRemoteWriteConfig(endpoint=AMP, limits=LimitsConfig(max_labels=151)), many) == (1, {})
+    exactly = RemoteWriteConfig(endpoint=URL, limits=LimitsConfig(max_labels=2, max_label_bytes=20))
+    assert sent(exactly, {"name": "value"}) == (1, {})  # __name__x and namevalue: 18 bytes
+    assert sent(exactly, {"name": "value678"}) == (0, refused)
+    assert sent(exactly, {"a": "b", "c": "d"}) == (0, refused)
 
 
 def retrying(retry: RetryConfig) -> RemoteWriteConfig:

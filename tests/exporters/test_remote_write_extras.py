@@ -151,9 +151,9 @@ def test_many_families_are_told_in_fragments_of_their_own_lanes(tmp_path: Path) 
     try:
         assert queue.append(fragments) == 700
         found = []
-        while chunk := queue.peek(Limits(max_samples=100)):
+        while chunk := queue.take(Limits(max_samples=100)):
             found += decoded(chunk.fragments).metadata
-            queue.acknowledge(chunk)
+            queue.settle(chunk)
         assert len({one.family for one in found}) == 700
         assert queue.samples == 0
     finally:

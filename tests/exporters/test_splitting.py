@@ -12,11 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trunkline.collector.queue import MemoryQueue
-from trunkline.collector.sender import MAX_REJECTIONS, Sender
-from trunkline.component.contract import Backoff, Encoder, Fragment, Limits
+from trunkline.collector.sender import Sender
+from trunkline.collector.settling import MAX_REJECTIONS
+from trunkline.component.contract import Backoff, Encoder, Fragment, Limits, QueueSettings
 from trunkline.component.metrics import SelfMetrics
 from trunkline.errors import Rejected
-from trunkline.exporters.prometheusremotewrite.splitting import described, halves
+from trunkline.exporters.prometheusremotewrite.splitting import apart, described, halves, singles
 from trunkline.model import Table
 from trunkline.testing import VirtualClock
 from trunkline.wire import template
@@ -66,18 +67,38 @@ def test_one_series_has_no_halves_and_a_name() -> None:
     assert described(fragment(7, 3)) == 'series{number="7"} and 2 more'
 
 
+@given(st.integers(1, 60), st.data())
+def test_series_are_taken_out_by_name(count: int, data: st.DataObject) -> None:
+    whole = fragment(0, count)
+    every = singles(whole)
+    assert [numbers(joined([one])) for _, one in every] == [[number] for number in range(count)]
+    chosen = data.draw(st.sets(st.integers(0, count - 1)))
+    taken, others = apart(whole, {every[number][0] for number in chosen})
+    assert sorted(numbers(joined(taken))) == sorted(chosen)
+    assert numbers(joined(others)) == [number for number in range(count) if number not in chosen]
+    assert sum(one.samples for one in (*taken, *others)) == count
+
+
+def test_what_is_not_in_a_fragment_leaves_it_as_it_is() -> None:
+    whole = fragment(0, 5)
+    assert apart(whole, {b"none"}) == ((), (whole,))
+
+
 class Picky:
     """A receiver that takes nothing of a request with a number it does not like."""
 
     destination = "picky"
     backoff = Backoff()
     limits = Limits()
+    queue = QueueSettings()
 
     def __init__(self, dislikes: Callable[[int], bool]) -> None:
         self.dislikes = dislikes
         self.taken: list[int] = []
         self.requests = 0
         self.halves = halves
+        self.singles = singles
+        self.apart = apart
         self.describe = described
         self.join = joined
 

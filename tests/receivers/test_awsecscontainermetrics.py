@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from trunkline.receivers.awsecscontainermetrics import (
     Reading,
     read,
 )
-from trunkline.testing import Recorder, context_for
+from trunkline.testing import Recorder, SeenBatch, context_for
 
 DATA = Path(__file__).parent / "data"
 CASES = sorted(path.name.removesuffix(".task_metadata.json") for path in DATA.glob("*.task_metadata.json"))
@@ -234,11 +235,15 @@ class Endpoint:
 
 
 @asynccontextmanager
-async def receiving(endpoint: Endpoint, seen: Recorder) -> AsyncIterator[EcsReceiver]:
+async def receiving(
+    endpoint: Endpoint, seen: Recorder, estate: dict[str, object] | None = None
+) -> AsyncIterator[EcsReceiver]:
     routes = {"/v4/x/task": lambda: endpoint.task, "/v4/x/task/stats": lambda: endpoint.stats}
     async with serve("127.0.0.1", 0, routes) as server:
         base = f" http://127.0.0.1:{server.address[1]}/v4/x \n"
         context = context_for("awsecscontainermetrics", environment={"ECS_CONTAINER_METADATA_URI_V4": base})
+        if estate is not None:
+            context = replace(context, estate=estate)
         receiver = EcsContainerMetricsConfig(collection_interval=3600.0).build(context, seen)
         assert isinstance(receiver, EcsReceiver)
         running = asyncio.create_task(receiver.run())
@@ -307,6 +312,41 @@ async def test_everything_ends_with_the_last_reading() -> None:
     assert {sample.series for sample in end.samples} == {sample.series for sample in last.samples}
     assert all(is_stale(sample.value) for sample in end.samples)
     assert end.samples[0].timestamp_ms > last.samples[0].timestamp_ms
+
+
+async def test_everything_ends_when_the_receiver_is_ended() -> None:
+    endpoint, seen = Endpoint("ecs_fargate_cgroupv2"), Recorder()
+    async with receiving(endpoint, seen) as receiver:
+        receiver.end()
+        await receiver.collect()  # one that was under way
+    first, end = seen.batches
+    assert [sample.series for sample in end.samples] == [sample.series for sample in first.samples]
+    assert all(is_stale(sample.value) for sample in end.samples)
+
+
+async def test_a_container_that_has_gone_while_the_configuration_was_read_anew_ends() -> None:
+    endpoint, estate = Endpoint("ecs_ec2_bridge"), dict[str, object]()
+    first, second = Recorder(), Recorder()
+    async with receiving(endpoint, first, estate):
+        pass
+    task = load("ecs_ec2_bridge", "task_metadata")
+    gone = task["Containers"].pop(0)["Name"]
+    endpoint.task = endpoint.ok(task)
+    async with receiving(endpoint, second, estate) as receiver:
+        await receiver.collect()
+        receiver.end()
+
+    def ended(batch: SeenBatch) -> set[object]:
+        stale = [sample for sample in batch.samples if is_stale(sample.value)]
+        return {sample.series.resource.attributes.get("container.name") for sample in stale}
+
+    before, after, later, _ = (*first.batches, *second.batches)
+    assert ended(before) == ended(later) == set()
+    assert ended(after) == {gone}
+    assert {sample.series.name for sample in after.samples} == {
+        sample.series.name for sample in before.samples
+    }
+    assert estate == {}
 
 
 async def test_everything_ends_though_the_last_reading_fails() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from trunkline.receivers.prometheus.config import PrometheusConfig
 from trunkline.receivers.prometheus.job import Job, accept_header, is_openmetrics, jobs_of
 from trunkline.receivers.prometheus.loop import note_failure
 from trunkline.receivers.prometheus.receiver import PrometheusReceiver
-from trunkline.receivers.prometheus.target import Target, discovered_labels, make_target
+from trunkline.receivers.prometheus.target import Target, discovered_labels, make_target, own_hosts
 from trunkline.testing import Recorder, context_for
 
 
@@ -86,7 +87,8 @@ scrape_configs:
     assert (one.sample_limit, two.sample_limit, two.target_limit) == (10, 1, 8)
     assert (tuple(one.label_limits), tuple(two.label_limits)) == ((5, 6, 7), (2, 6, 7))
     assert (one.extra_metrics, two.extra_metrics, one.failure_log) == (True, False, "/tmp/all")
-    assert one.max_body_bytes(2**30) == 1024 * 1024 - 1
+    assert one.body_limit == 1024 * 1024
+    assert one.body_limit < one.max_body_bytes(2**30) < 1.01 * one.body_limit
     assert (one.validation, two.validation) == ("legacy", "utf8")
     assert one.accept == "text/plain;version=0.0.4;q=0.6,*/*;q=0.5"
     assert two.accept == "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,*/*;q=0.5"
@@ -104,9 +106,11 @@ def test_the_default_time_out_is_never_longer_than_the_interval() -> None:
     )
     check("global: {scrape_interval: 5s}\nscrape_configs: [{job_name: a, scrape_interval: 1m}]", 5)
     check("global: {scrape_timeout: 0s}\nscrape_configs: [{job_name: a, scrape_timeout: 0s}]", 10)
-    assert problems(
-        "global: {scrape_interval: 5s, scrape_timeout: 10s}\nscrape_configs: [{job_name: a}]"
-    ) == ["config::global::scrape_timeout: global scrape timeout greater than scrape interval"]
+    [wrong] = problems("global: {scrape_interval: 5s, scrape_timeout: 10s}\nscrape_configs: [{job_name: a}]")
+    assert wrong == (
+        "config::global::scrape_timeout: global scrape timeout greater than scrape interval; leave it out, or make it no "
+        "longer than scrape_interval"
+    )
 
 
 def test_the_receivers_own_durations_are_those_of_the_collector() -> None:
@@ -222,7 +226,8 @@ def test_what_is_not_supported_is_refused_by_name_with_a_remedy() -> None:
     )
     check(
         f"rule_files: [x]\nremote_write: [{{url: x}}]\nalerting: {{alertmanagers: [{{}}]}}\n{job}",
-        "config: unsupported features:\n\talert_config.alertmanagers\n\tremote_write\n\trule_files",
+        "config: unsupported features:\n\talert_config.alertmanagers\n\tremote_write\n\trule_files\n"
+        "alerts are sent by the workspace, or a Prometheus that reads it: take out alerting; samples are sent by an",
     )
     check(
         "scrape_config_files: [x]\n" + job, "config::scrape_config_files: is not supported; include the jobs"
@@ -262,7 +267,7 @@ def test_what_is_wrong_is_said_in_prometheus_words() -> None:
     check(
         "metric_name_validation_scheme: legacy, metric_name_escaping_scheme: allow-utf-8",
         "::metric_name_escaping_scheme",
-        "utf8 metric names requested but validation scheme is not set to UTF8",
+        "utf8 metric names requested but validation scheme is not set to UTF8; write underscores here",
     )
     check(
         "metric_relabel_configs: [{action: hashmod, target_label: x}]",
@@ -278,7 +283,8 @@ def test_what_is_wrong_is_said_in_prometheus_words() -> None:
     check(
         "scrape_timeout: 20s",
         "::scrape_timeout",
-        'scrape timeout greater than scrape interval for scrape config with job name "a"',
+        'scrape timeout greater than scrape interval for scrape config with job name "a"; leave it out, or make it no '
+        "longer than scrape_interval",
         "{scrape_interval: 15s}",
     )
 
@@ -341,6 +347,49 @@ def test_the_tasks_own_addresses_are_local() -> None:
     assert not the_target(job, "10.254.254.254:80").local
     shared = {"Containers": [{"Networks": [{"NetworkMode": "host", "IPv4Addresses": ["10.0.0.1"]}]}]}
     assert addresses_of(shared) == []
+
+
+def test_names_that_the_hosts_file_gives_to_the_tasks_addresses_are_local(tmp_path: Path) -> None:
+    hosts = tmp_path / "hosts"
+    hosts.write_text(
+        "127.0.0.1\tlocalhost\n# 172.17.0.3 commented\n\n172.17.0.3\tapp 5f3e ecs-App-1 # 172.17.0.4 tail\n"
+        "172.17.0.9 other\n172.17.0.4 sidecar\n"
+    )
+    own = own_hosts(frozenset({"172.17.0.3", "172.17.0.4"}), hosts)
+    [job] = jobs("scrape_configs: [{job_name: a}]")
+
+    def local(host: str) -> bool:
+        found = make_target(job, {"__address__": f"{host}:80"}, {}, own)
+        assert found is not None
+        return found.local
+
+    assert [name for name in ("app", "APP", "ecs-app-1", "sidecar", "172.17.0.3") if not local(name)] == []
+    assert [name for name in ("other", "tail", "commented", "172.17.0.9") if local(name)] == []
+    assert own_hosts(frozenset(), hosts) == frozenset()
+    assert own_hosts(frozenset({"10.0.0.1"}), tmp_path / "missing") == {"10.0.0.1"}
+
+
+async def test_a_container_reached_by_its_link_is_of_the_own_task(tmp_path: Path) -> None:
+    hosts = tmp_path / "hosts"
+    hosts.write_text("172.17.0.3 app\n172.17.0.9 db\n")
+    identity = Resource({ADDRESSES: "172.17.0.3,172.17.0.4"}, {"aws_ecs_task_id": "t1"})
+    config = read_config("""
+scrape_configs: [{job_name: a, static_configs: [{targets: ["app:8000", "db:9187"]}]}]
+""")
+    seen = Recorder()
+    context = context_for("prometheus", identity=identity)
+    receiver = PrometheusReceiver(config, context, seen, hosts_file=hosts)
+    task = asyncio.create_task(receiver.run())
+    await asyncio.sleep(0)  # static targets are there at once
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task])
+    found = {}
+    for table in seen.opened:
+        first = table.series[0]
+        assert first is not None
+        found[dict(first.labels)["instance"]] = dict(first.resource.identity)
+    assert found == {"app:8000": {"aws_ecs_task_id": "t1"}, "db:9187": {}}
 
 
 async def test_identity_goes_to_what_the_own_task_exposes_and_nowhere_else() -> None:

@@ -13,12 +13,17 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from trunkline.model import is_stale
+from trunkline.model import Batch, is_stale
 from trunkline.net.client import ClientFactory
 from trunkline.net.message import Response
 from trunkline.net.server import serve
 from trunkline.net.settings import http_client
-from trunkline.receivers.prometheus.config import PrometheusConfig, PrometheusFile, ScrapeConfig
+from trunkline.receivers.prometheus.config import (
+    GlobalConfig,
+    PrometheusConfig,
+    PrometheusFile,
+    ScrapeConfig,
+)
 from trunkline.receivers.prometheus.discovery.dns import DnsDiscovery, DnsSdConfig
 from trunkline.receivers.prometheus.discovery.file import FileDiscovery, FileSdConfig
 from trunkline.receivers.prometheus.discovery.groups import Discovery, TargetGroup
@@ -374,11 +379,10 @@ class Changing:
         self.seen = Recorder()
         self._job = ScrapeConfig(
             job_name="app",
-            scrape_interval=0.1,
-            scrape_timeout=0.1,
             file_sd_configs=[FileSdConfig(files=[str(self._file)], refresh_interval=0.02)],
-            **settings,
+            **{"scrape_interval": 0.1, "scrape_timeout": 0.1, **settings},
         )
+        self.config = PrometheusConfig(config=PrometheusFile(scrape_configs=[self._job]))
 
     def have(self, *groups: Mapping[str, str], address: str = "") -> None:
         targets = [address or self._address]
@@ -388,8 +392,7 @@ class Changing:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[PrometheusReceiver]:
-        config = PrometheusConfig(config=PrometheusFile(scrape_configs=[self._job]))
-        receiver = PrometheusReceiver(config, context_for("prometheus"), self.seen)
+        receiver = PrometheusReceiver(self.config, context_for("prometheus"), self.seen)
         task = asyncio.create_task(receiver.run())
         try:
             yield receiver
@@ -519,6 +522,20 @@ async def test_a_second_target_with_the_same_labels_is_refused_by_name_until_the
     assert len(world.seen.opened) == 2
 
 
+async def test_external_labels_that_make_two_targets_alike_are_seen(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with target() as address:
+        world = Changing(tmp_path, address)
+        world.have({"n": "1"}, {"n": "2", "__metrics_path__": "/other"})
+        outer = GlobalConfig(external_labels={"n": "same"})
+        config = PrometheusConfig(config=PrometheusFile(global_=outer, scrape_configs=[world._job]))
+        receiver = PrometheusReceiver(config, context_for("prometheus"), world.seen)
+        await stop(await begin(receiver, world, lambda: len(world.of(n="same")) > 2))
+    assert len(world.seen.opened) == 1
+    assert ["n=same" in entry.message for entry in caplog.records] == [True]
+
+
 async def test_too_many_targets_all_fail(tmp_path: Path) -> None:
     async with target() as address:
         world = Changing(tmp_path, address, target_limit=1)
@@ -553,8 +570,7 @@ async def reloaded(world: Changing, second: Changing, condition: Callable[[], ob
     """Run the first receiver, then the second in its place, until the condition holds."""
     context = context_for("prometheus")
     for one in (world, second):
-        config = PrometheusConfig(config=PrometheusFile(scrape_configs=[one._job]))
-        task = asyncio.create_task(PrometheusReceiver(config, context, one.seen).run())
+        task = asyncio.create_task(PrometheusReceiver(one.config, context, one.seen).run())
         await one.until((lambda: len(world.of(n="1")) > 1) if one is world else condition)
         task.cancel()
         await asyncio.wait([task])
@@ -604,3 +620,130 @@ async def test_what_a_new_configuration_no_longer_has_ends(tmp_path: Path) -> No
     [end] = second.of(n="1")
     assert ends(end)
     assert set(end.names()) >= {"a", "up"}
+
+
+async def begin(
+    receiver: PrometheusReceiver, world: Changing, until: Callable[[], object]
+) -> asyncio.Task[None]:
+    task = asyncio.create_task(receiver.run())
+    await world.until(until)
+    return task
+
+
+async def stop(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait([task])
+
+
+async def test_series_nobody_continues_end_though_the_configuration_is_read_anew_again(
+    tmp_path: Path,
+) -> None:
+    async with target() as address:
+        worlds = [Changing(tmp_path, address, scrape_interval=0.5) for _ in range(3)]
+        context = context_for("prometheus")
+        worlds[0].have({"n": "1"}, {"n": "2"})
+        for world in worlds:
+            receiver = PrometheusReceiver(world.config, context, world.seen)
+            task = await begin(receiver, world, lambda: worlds[0].of(n="1") and worlds[0].of(n="2"))
+            worlds[0].have({"n": "2"})
+            if world is worlds[2]:
+                await world.until(lambda: worlds[2].of(n="1"))
+            elif world is worlds[1]:
+                await asyncio.sleep(0.05)
+            await stop(task)
+    [end] = worlds[2].of(n="1")
+    last = worlds[0].of(n="1")[-1]
+    assert ends(end)
+    assert end.names() == last.names()
+    assert end.samples[0].timestamp_ms == last.samples[0].timestamp_ms + 500
+    assert not worlds[1].of(n="1")
+
+
+@pytest.mark.parametrize("way", ["drain", "end"])
+async def test_series_nobody_continues_end_with_the_receiver(tmp_path: Path, way: str) -> None:
+    async with target() as address:
+        first, second = (Changing(tmp_path, address, scrape_interval=5.0) for _ in range(2))
+        context = context_for("prometheus")
+        first.have({"n": "1"})
+        await stop(
+            await begin(PrometheusReceiver(first.config, context, first.seen), first, lambda: first.of(n="1"))
+        )
+        first.have()
+        receiver = PrometheusReceiver(second.config, context, second.seen)
+        task = await begin(receiver, second, lambda: not context.estate)
+        assert second.seen.batches == []
+        if way == "drain":
+            await receiver.drain()
+        else:
+            receiver.end()
+        await stop(task)
+    [end] = second.of(n="1")
+    assert ends(end)
+    assert {"a", "up"} <= set(end.names())
+    assert context.estate == {}
+
+
+async def test_a_receiver_that_is_ended_ends_every_series_and_leaves_nothing(tmp_path: Path) -> None:
+    async with target() as address:
+        world = Changing(tmp_path, address)
+        context = context_for("prometheus")
+        world.have({"n": "1"}, {"n": "2"}, {"n": "3"})
+        receiver = PrometheusReceiver(world.config, context, world.seen)
+        task = await begin(receiver, world, lambda: all(len(world.of(n=n)) > 1 for n in "123"))
+        world.have({"n": "1"}, {"n": "3"})
+        await asyncio.sleep(0.05)
+        receiver.end()
+        count = len(world.seen.batches)
+        await asyncio.sleep(0.25)
+        await receiver.drain()
+        await stop(task)
+    assert len(world.seen.batches) == count
+    assert context.estate == {}
+    for number in "123":
+        *before, end = world.of(n=number)
+        assert ends(end)
+        assert end.names() == before[-1].names()
+        assert end.samples[0].timestamp_ms > before[-1].samples[0].timestamp_ms
+        assert not any(ends(batch) for batch in before)
+
+
+async def test_a_last_scrape_of_too_many_targets_fails_like_the_others(tmp_path: Path) -> None:
+    async with target() as address:
+        world = Changing(tmp_path, address, target_limit=1)
+        world.have({"n": "1"})
+        async with world.running() as receiver:
+            await world.until(lambda: world.of(n="1") and world.of(n="1")[-1].value("up") == 1)
+            world.have({"n": "1"}, {"n": "2"})
+            await world.until(lambda: world.of(n="2") and world.of(n="1")[-1].value("up") == 0)
+            count = len(world.seen.batches)
+            await receiver.drain()
+    assert [sample for batch in world.seen.batches[count:] for sample in batch.samples] == []
+
+
+class Failing(Recorder):
+    """A recorder that takes nothing of a target any more."""
+
+    refused = ""
+
+    def consume(self, batch: Batch) -> None:
+        if self.refused and self.refused in batch.table.key:
+            raise RuntimeError(self.refused)
+        super().consume(batch)
+
+
+async def test_a_last_scrape_that_fails_does_not_keep_others_from_theirs(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with target() as address:
+        world = Changing(tmp_path, address)
+        world.seen = failing = Failing()
+        world.have({"n": "1"}, {"n": "2"}, {"n": "3"})
+        async with world.running() as receiver:
+            await world.until(lambda: all(world.of(n=n) for n in "123"))
+            counts = {n: len(world.of(n=n)) for n in "13"}
+            failing.refused = "n=2"
+            await receiver.drain()
+    assert all(len(world.of(n=n)) > count for n, count in counts.items())
+    assert [entry.message for entry in caplog.records if "last scrape" in entry.message] == [
+        f"the last scrape of http://{address}/metrics failed in a way nobody foresaw"
+    ]

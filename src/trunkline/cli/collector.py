@@ -11,6 +11,8 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -47,6 +49,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     _add_network(doctor)
     doctor.add_argument("--json", action="store_true", help="as JSON")
     doctor.set_defaults(run=_doctor)
+    backlog = commands.add_parser("backlog", help="list what waits on disk, for which exporter and endpoint")
+    backlog.add_argument(
+        "data_dirs", nargs="*", type=Path, metavar="DIR", help="data directories, or folders of them"
+    )
+    backlog.add_argument("--json", action="store_true", help="as JSON")
+    backlog.set_defaults(run=_backlog)
     listing = commands.add_parser("components", help="list the components a configuration can use")
     listing.add_argument("--json", action="store_true", help="as JSON")
     listing.set_defaults(run=_components)
@@ -62,6 +70,15 @@ def _configure_run(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="DIR",
         help=f"where the queue is kept (TRUNKLINE_DATA_DIR; default {DEFAULT_DATA_DIR})",
+    )
+    parser.add_argument(
+        "--take-over",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="deliver what collectors that are gone have left in their data directories, which are DIR or in it "
+        "(TRUNKLINE_TAKE_OVER)",
     )
     _add_network(parser)
     parser.add_argument(
@@ -108,11 +125,16 @@ def _run(options: argparse.Namespace) -> int:
     return 0
 
 
+def _paths(listed: str) -> tuple[Path, ...]:
+    return tuple(Path(one) for one in listed.split(os.pathsep) if one)
+
+
 def _host(options: argparse.Namespace, environment: Mapping[str, str]) -> Host:
     from trunkline.collector.host import Host, HostSettings
 
     settings = HostSettings(
         data_dir=options.data_dir or Path(environment.get("TRUNKLINE_DATA_DIR") or DEFAULT_DATA_DIR),
+        take_over=tuple(options.take_over) or _paths(environment.get("TRUNKLINE_TAKE_OVER", "")),
         metrics_address=options.metrics_address or environment.get("TRUNKLINE_METRICS_ADDRESS"),
         health_address=options.health_address or environment.get("TRUNKLINE_HEALTH_ADDRESS"),
         shutdown_timeout_s=options.shutdown_timeout,
@@ -224,6 +246,29 @@ def _components(options: argparse.Namespace) -> int:
 def _summary(kind: str, name: str) -> str:
     config_type = components.config_type(kind, name)
     return (config_type.__doc__ or "").strip().partition("\n")[0]
+
+
+def _backlog(options: argparse.Namespace) -> int:
+    from trunkline.collector.backlog import backlogs
+
+    given = options.data_dirs or [Path(os.environ.get("TRUNKLINE_DATA_DIR") or DEFAULT_DATA_DIR)]
+    found = backlogs({place for data_dir in given for place in (data_dir, *data_dir.glob("*/"))})
+    if options.json:
+        print(json.dumps([{**asdict(one), "folder": str(one.folder)} for one in found], indent=2))
+        return 0
+    for one in found:
+        state = "in use" if one.in_use else "nobody delivers it"
+        print(f"{one.folder}\n  {one.exporter or '?'} → {one.destination or '?'} ({state})")
+        oldest = "" if one.oldest_ms is None else f", the oldest of {_moment(one.oldest_ms)}"
+        damaged = f", {one.damaged_bytes} bytes cannot be read" if one.damaged_bytes else ""
+        print(f"  {one.samples} samples, {one.size_bytes} bytes{oldest}{damaged}")
+    if not found:
+        print(f"no queue in {', '.join(map(str, given))}")
+    return 0
+
+
+def _moment(timestamp_ms: int) -> str:
+    return datetime.fromtimestamp(timestamp_ms / 1000, UTC).isoformat(timespec="seconds")
 
 
 def _healthcheck(options: argparse.Namespace) -> int:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import logging
-import re
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,8 +19,9 @@ from trunkline.aws.credentials import CredentialsFactory
 from trunkline.aws.task_metadata import fetch_identity
 from trunkline.collector.config import CollectorConfig
 from trunkline.collector.pipelines import Assembly, build
-from trunkline.collector.queue import DiskQueue, Lost, MemoryQueue, Queue
+from trunkline.collector.routes import lead_on
 from trunkline.collector.sender import Sender
+from trunkline.collector.takeover import Takeover, folder_of, open_aside, open_queue
 from trunkline.component.admission import Admission, refused_samples
 from trunkline.component.contract import ComponentId, Consumer, Context, Delivery
 from trunkline.component.memory import MemoryCeiling, MemoryLimits
@@ -46,6 +45,8 @@ class HostSettings:
     """What the command line and the environment say about the process itself. Durations in seconds."""
 
     data_dir: Path
+    take_over: tuple[Path, ...] = ()
+    """Data directories of collectors that may be gone, or folders of them."""
     metrics_address: str | None = None
     health_address: str | None = None
     shutdown_timeout_s: float = 25.0
@@ -94,6 +95,8 @@ class Host:
                 async with self._running(parts):
                     started = True
                     replacement = await self._until_replaced(parts)
+                    if replacement is not parts:
+                        _end_diverted(parts.assembly, replacement.assembly.config)
             except Exception as error:
                 if started or previous is None:
                     raise
@@ -141,29 +144,16 @@ class Host:
     def _guard(self, pipeline: str, head: Consumer) -> Consumer:
         return Admission(self._ceiling, refused_samples(self._metrics), pipeline, head)
 
-    def _name_orphans(self, assembly: Assembly) -> None:
-        """Say which queues hold samples that no exporter of this configuration will deliver."""
-        owned = {
-            queue_folder(self._settings.data_dir, id_, sender.destination)
-            for id_, sender in assembly.senders.items()
-        }
-        for folder in sorted((self._settings.data_dir / "queue").glob("*/")):
-            size = 0
-            with suppress(OSError):  # another collector on the same volume is at work there
-                size = sum(path.stat().st_size for path in folder.glob("*.seg"))
-            if folder not in owned and size:
-                log.warning(
-                    "the queue %s holds %d bytes for an exporter or endpoint that is no longer configured: configure "
-                    "it again to deliver them, or remove the folder",
-                    folder,
-                    size,
-                )
-
     def _sender(self, id_: ComponentId, delivery: Delivery) -> Sender:
-        def open_queue(lost: Lost) -> Queue:
-            return open_or_remember(queue_folder(self._settings.data_dir, id_, delivery.destination), lost)
-
-        return Sender(str(id_), delivery, open_queue, self._metrics, SystemClock())
+        folder = folder_of(self._settings.data_dir, id_, delivery)
+        return Sender(
+            str(id_),
+            delivery,
+            lambda lost: open_queue(folder, lost, id_, delivery),
+            self._metrics,
+            SystemClock(),
+            open_aside=lambda lost: open_aside(folder, lost, id_, delivery),
+        )
 
     @asynccontextmanager
     async def _running(self, parts: _Parts) -> AsyncIterator[None]:
@@ -171,9 +161,8 @@ class Host:
         assembly = parts.assembly
         for warning in assembly.config.warnings:
             log.warning("%s", warning)
-        self._name_orphans(assembly)
-        for name in self._estate.keys() - assembly.receivers.keys():
-            del self._estate[name]
+        takeover = Takeover(self._settings.data_dir, self._settings.take_over)
+        await asyncio.to_thread(takeover.claim, assembly.senders)
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._servers(assembly))
             await stack.enter_async_context(parts.credentials)
@@ -189,8 +178,9 @@ class Host:
             ]
             for task in tasks:
                 task.add_done_callback(_report_end)
+            tasks.append(asyncio.create_task(takeover.run(assembly.senders), name="take over"))
             self._healthy = True
-            log.info("running: %d receivers, %d senders", len(tasks), len(assembly.senders))
+            log.info("running: %d receivers, %d senders", len(assembly.receivers), len(assembly.senders))
             try:
                 yield
             finally:
@@ -263,30 +253,6 @@ class Host:
         loop.add_signal_handler(signal.SIGHUP, self._reload.set)
 
 
-def queue_folder(data_dir: Path, id_: ComponentId | str, destination: str) -> Path:
-    """The folder of an exporter's queue: its own and its URL's, so that nothing is sent to a new address by mistake."""
-    digest = hashlib.blake2b(destination.encode(), digest_size=6).hexdigest()
-    return data_dir / "queue" / f"{re.sub(r'[^A-Za-z0-9_-]', '_', str(id_))}-{digest}"
-
-
-def open_or_remember(folder: Path, lost: Lost) -> Queue:
-    """The queue in `folder`, or one in memory when the disk cannot be written.
-
-    Raises QueueError when another collector uses the folder.
-    """
-    try:
-        return DiskQueue(folder, lost)
-    except OSError as error:
-        reason = error.strerror or str(error)
-    log.error(
-        "%s cannot be written (%s): samples wait in memory and a restart loses them. Set --data-dir or "
-        "TRUNKLINE_DATA_DIR to a folder this user may write",
-        folder,
-        reason,
-    )
-    return MemoryQueue(lost)
-
-
 def _serve_at(address: str, routes: Mapping[str, Handler]) -> AbstractAsyncContextManager[Server]:
     host, _, port = address.rpartition(":")
     if host == "localhost":  # one address, whatever the name means here
@@ -294,6 +260,22 @@ def _serve_at(address: str, routes: Mapping[str, Handler]) -> AbstractAsyncConte
     if not port.isdecimal() or int(port) > 65535:
         raise UsageError(f"{address!r} is not host:port, such as 127.0.0.1:8888")
     return serve(host.strip("[]") or "0.0.0.0", int(port), routes)  # noqa: S104 (what `:8888` asks for)
+
+
+def _end_diverted(assembly: Assembly, config: CollectorConfig) -> None:
+    """End the series that `config` takes elsewhere or nowhere, while the way they went is still there.
+
+    Only exporters to a network count: what others show begins anew with them.
+    """
+    for id_ in assembly.config.receivers:
+        receiver = assembly.receivers.get(str(id_))
+        if receiver is None or lead_on(id_, assembly.config, config, assembly.senders):
+            continue
+        log.info("%s: its series end, as the new configuration takes them elsewhere or has them no more", id_)
+        try:
+            receiver.end()
+        except Exception:
+            log.exception("%s: its series could not be ended, in a way nobody foresaw; going on", id_)
 
 
 def _report_end(task: asyncio.Task[None]) -> None:

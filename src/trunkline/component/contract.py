@@ -5,7 +5,8 @@ A component is a frozen dataclass of its settings with a `build` method. The nam
 right to left: exporters, processors around them, receivers last. What is built is nothing but nested consumers.
 
 - A receiver MUST `run` until cancelled, and MUST NOT let anything the outside world does end it. On `drain` it
-  makes its last collection; the host cancels `run` afterwards.
+  makes its last collection; the host cancels `run` afterwards. When the configuration is read anew, a receiver whose
+  series no longer go where they went is told to `end` them; another one may leave them to its successor.
 - A consumer is opened once per source (`open`), gives an `Inlet` for it, and frees with `close` what it kept for
   that source. Inlets are synchronous: when `consume` returns, the batch has been taken, kept or refused, and the
   columns may be overwritten. A consumer that has to ask the network or to listen is an async context manager, too:
@@ -20,10 +21,10 @@ right to left: exporters, processors around them, receivers last. What is built 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, runtime_checkable
 
 from trunkline.component.memory import MemoryCeiling, MemoryLimits
 from trunkline.model import STALE, Batch, Resource, Series, Table
@@ -85,6 +86,10 @@ class Receiver(Protocol):
     async def run(self) -> None: ...
 
     async def drain(self) -> None: ...
+
+    def end(self) -> None:
+        """Mark every series as stale, collect no more and leave nothing behind. Never waits."""
+        ...
 
 
 class Extension(Protocol):
@@ -152,6 +157,10 @@ class Encoder(Protocol):
     def encode(self, batch: Batch) -> Sequence[Fragment]: ...
 
 
+LEAST_PAUSE_S: Final = 0.01
+"""No settings make a sender try without any pause."""
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """How full a request may be and how many at once; AMP's values by default."""
@@ -160,6 +169,20 @@ class Limits:
     max_raw_bytes: int = 3_000_000
     max_samples: int = 10_000
     max_age_s: float = 3600.0
+    max_requests: int = 5
+
+
+@dataclass(frozen=True, slots=True)
+class QueueSettings:
+    """How what waits is kept.
+
+    In `directory`, or else the collector's own; at most `max_bytes`; with `fsync` on the device before it counts as
+    accepted.
+    """
+
+    max_bytes: int = 4 * 1024**3
+    directory: str = ""
+    fsync: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,8 +196,8 @@ class Backoff:
 
     def pause_s(self, failures: int, chance: float) -> float:
         """The pause after the `failures`-th failure in a row; `chance` is from 0 to 1."""
-        pause_s = min(self.initial_s * self.multiplier ** min(failures - 1, 32), self.max_s)
-        return pause_s * (1 + self.randomization * (2 * chance - 1))
+        pause_s = min(self.initial_s * max(self.multiplier, 1.0) ** min(failures - 1, 32), self.max_s)
+        return max(pause_s * (1 + self.randomization * (2 * chance - 1)), LEAST_PAUSE_S)
 
 
 @runtime_checkable
@@ -194,12 +217,25 @@ class Delivery(Protocol):
     @property
     def backoff(self) -> Backoff: ...
 
+    @property
+    def queue(self) -> QueueSettings: ...
+
     def encoder(self, table: Table) -> Encoder: ...
 
     def join(self, fragments: Sequence[Fragment]) -> bytes: ...
 
     def halves(self, fragment: Fragment) -> Sequence[Fragment]:
         """`fragment` taken apart in two of the same lane; nothing when it holds a single series."""
+        ...
+
+    def singles(self, fragment: Fragment) -> Sequence[tuple[bytes, Fragment]]:
+        """Every series of `fragment` by itself, with bytes that name it."""
+        ...
+
+    def apart(
+        self, fragment: Fragment, keys: Collection[bytes]
+    ) -> tuple[Sequence[Fragment], Sequence[Fragment]]:
+        """The series of `fragment` with one of these names, each by itself, and all others together."""
         ...
 
     def describe(self, fragment: Fragment) -> str:

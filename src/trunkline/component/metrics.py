@@ -159,6 +159,11 @@ class SelfMetrics(Registry):
         self.kept = self.counter(
             "trunkline_kept_samples_total", "Samples written to the queue of an exporter.", "exporter"
         )
+        self.taken_over = self.counter(
+            "trunkline_taken_over_samples_total",
+            "Samples of other collectors' queues that were taken over to be delivered.",
+            "exporter",
+        )
         self.refused = self.counter(
             "trunkline_refused_samples_total", "Samples given up, by reason.", "exporter", "reason"
         )
@@ -176,6 +181,9 @@ class SelfMetrics(Registry):
         )
         self.queue_samples = self.gauge(
             "trunkline_queue_samples", "Samples kept and not yet delivered.", "exporter"
+        )
+        self.held_samples = self.gauge(
+            "trunkline_held_samples", "Samples of series that the receiver does not take for now.", "exporter"
         )
         self.queue_bytes = self.gauge(
             "trunkline_queue_bytes", "Size of what is not yet delivered.", "exporter"

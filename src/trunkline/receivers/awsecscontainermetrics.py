@@ -153,6 +153,7 @@ class EcsReceiver:
         self._metrics = context.metrics
         self._id = str(context.id)
         self._identity = context.identity
+        self._estate = context.estate
         self._clock = clock or SystemClock()
         self._columns = EcsColumns(Table("task metadata endpoint"))
         self._inlet = downstream.open(self._columns.table)
@@ -161,12 +162,17 @@ class EcsReceiver:
         self._busy = asyncio.Lock()
 
     async def run(self) -> None:
+        left = self._estate.pop(self._id, None)
+        if isinstance(left, EcsColumns):
+            self._columns.take_over(left)
         try:
             phase_s = phase_of(str(self._identity.attributes), self._interval_s)
             due = ticks(self._interval_s, phase_s, self._clock, at_once=True)
             await collect_at(due, self._collect, self._id)
         finally:
             self._inlet.close()
+            if not self._ended:
+                self._estate[self._id] = self._columns
             await self._client.aclose()
 
     async def drain(self) -> None:
@@ -176,7 +182,7 @@ class EcsReceiver:
                 async with asyncio.timeout(LAST_READING_TIMEOUT_S):
                     await self.collect()
         finally:
-            self._end()
+            self.end()
 
     async def collect(self) -> None:
         """Read now; what is wrong is logged and counted."""
@@ -187,7 +193,7 @@ class EcsReceiver:
         del due_s  # readings are dated when they have been read, as upstream dates them
         await self.collect()
 
-    def _end(self) -> None:
+    def end(self) -> None:
         if not self._ended and len(self._columns.table):
             timestamp_ms = max(round(self._clock.time() * 1000), self._columns.timestamp_ms + _JUST_AFTER_MS)
             self._inlet.consume(self._columns.batch([], timestamp_ms))
@@ -246,6 +252,14 @@ class EcsColumns:
             values[slot] = value
             present[slot] = 1
         return Batch(self.table, timestamp_ms, values, self.table.take_changes(), present)
+
+    def take_over(self, left: EcsColumns) -> None:
+        """Go on with the series of columns that nobody uses any more, so that those end which are gone since."""
+        for key, slot in sorted(left._slots.items(), key=lambda one: one[1]):
+            series = left.table.series[slot]
+            if series is not None:
+                self._slots[key] = self.table.assign(series)
+        self.timestamp_ms = left.timestamp_ms
 
     def handed_on(self) -> None:
         for key in self._leaving:

@@ -6,13 +6,15 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
+from trunkline.component.contract import Limits, QueueSettings
 from trunkline.component.settings import Text, setting
 from trunkline.component.translation import Strategy, Translation
 from trunkline.exporters.prometheusremotewrite.http import HttpClientConfig
-from trunkline.quantities import Duration
+from trunkline.exporters.prometheusremotewrite.limits import AMP_LABEL_BYTES, AMP_LABELS, LabelLimits
+from trunkline.quantities import Duration, Size
 from trunkline.wire import naming
 
 if TYPE_CHECKING:
@@ -22,6 +24,8 @@ AMP_HOST: Final = re.compile(
     r"aps-workspaces(?:-fips)?\.(?P<region>[a-z0-9-]+)\.(?:amazonaws\.com(?:\.cn)?|api\.aws)"
 )
 MESSAGE: Final = "prometheus.WriteRequest"
+LEAST_QUEUE_BYTES: Final = 16 * 1024 * 1024
+_QUEUE_DECIDES: Final = "the queue on disk has no use for it"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,18 +53,16 @@ class RetryConfig:
     )
 
     def check(self, path: str) -> Iterator[tuple[str, str]]:
-        if self.initial_interval <= 0:
-            yield f"{path}::initial_interval", "must be greater than zero, such as 50ms"
-        if self.max_interval < self.initial_interval:
-            yield f"{path}::max_interval", "must not be less than initial_interval"
+        if not self.enabled:
+            return
+        for key in ("initial_interval", "multiplier", "max_interval", "max_elapsed_time"):
+            if getattr(self, key) < 0:
+                yield f"{path}::{key}", f"'{key}' must be non-negative"
         if not 0 <= self.randomization_factor <= 1:
-            yield f"{path}::randomization_factor", "must be from 0 to 1"
-        if not 1 <= self.multiplier <= 10:
-            yield f"{path}::multiplier", "must be from 1 to 10"
-        if self.max_elapsed_time < 0:
-            yield f"{path}::max_elapsed_time", "'max_elapsed_time' must be non-negative"
-        elif 0 < self.max_elapsed_time < max(self.initial_interval, self.max_interval):
-            yield f"{path}::max_elapsed_time", "must not be less than initial_interval and max_interval"
+            yield f"{path}::randomization_factor", "'randomization_factor' must be within [0, 1]"
+        for key in ("initial_interval", "max_interval"):
+            if 0 < self.max_elapsed_time < getattr(self, key):
+                yield f"{path}::max_elapsed_time", f"'max_elapsed_time' must not be less than '{key}'"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,9 +73,7 @@ class QueueConfig:
     queue_size: int = setting(
         default=10000, doc="Batches kept.", ignored="the queue is bounded by bytes and age"
     )
-    num_consumers: int = setting(
-        default=5, doc="Requests at a time.", ignored="they are sent one after the other"
-    )
+    num_consumers: int = setting(default=5, doc="Requests at a time, at most.")
 
     def check(self, path: str) -> Iterator[tuple[str, str]]:
         if self.queue_size < 0:
@@ -82,6 +82,63 @@ class QueueConfig:
             yield f"{path}::queue_size", "a 0 size queue will drop all the data"
         if self.num_consumers < 0:
             yield f"{path}::num_consumers", "remote write consumer number can't be negative"
+
+
+@dataclass(frozen=True, kw_only=True)
+class WalConfig:
+    """Upstream's log of what is not yet sent. Every sample is in the queue on disk before it is sent, with or without."""
+
+    directory: str = setting(default="", doc="Where the queue lies, instead of the data directory.")
+    buffer_size: int = setting(default=300, doc="Entries read at once.", ignored=_QUEUE_DECIDES)
+    truncate_frequency: Duration = setting(
+        default=60.0, doc="How often what is delivered is removed.", ignored=_QUEUE_DECIDES
+    )
+    lag_record_frequency: Duration = setting(
+        default=15.0, doc="How often the lag is measured.", ignored="the queue's age is always a metric"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiskQueueConfig:
+    """Where samples wait until they are delivered."""
+
+    max_size: Size = setting(
+        default=4 * 1024**3,
+        doc="How large it may become on the disk; the oldest samples are given up then. Half an hour of 20,000 samples "
+        "a second takes about 1.3 GB.",
+    )
+    fsync: bool = setting(
+        default=False,
+        doc="Whether samples are on the device before they count as accepted, and so survive a loss of power.",
+    )
+
+    def check(self, path: str) -> Iterator[tuple[str, str]]:
+        if self.max_size < LEAST_QUEUE_BYTES:
+            yield f"{path}::max_size", f"must be at least {LEAST_QUEUE_BYTES // 2**20}MiB"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LimitsConfig:
+    """What the receiver takes. What is not given is Amazon Managed Prometheus' quota where samples go there, else no limit."""
+
+    max_sample_age: Duration = setting(
+        default=3600.0, doc="Samples older than this are given up: Amazon Managed Prometheus takes an hour."
+    )
+    max_request_bytes: Size = setting(
+        default=900_000, doc="Largest request, compressed: Amazon Managed Prometheus takes 1 MB."
+    )
+    max_labels: int | None = setting(
+        default=None, doc="How many labels a series may have, its name included."
+    )
+    max_label_bytes: Size | None = setting(
+        default=None, doc="How long the names and values of a series' labels may be together."
+    )
+
+    def check(self, path: str) -> Iterator[tuple[str, str]]:
+        for key in ("max_sample_age", "max_request_bytes", "max_labels", "max_label_bytes"):
+            value = getattr(self, key)
+            if value is not None and value <= 0:
+                yield f"{path}::{key}", "must be greater than zero"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +184,7 @@ class RemoteWriteConfig(HttpClientConfig):
     remote_write_queue: QueueConfig = setting(default_factory=QueueConfig, doc="Upstream's queue in memory.")
     max_batch_size_bytes: int = setting(default=3_000_000, doc="Largest request, before compression.")
     max_batch_request_parallelism: int | None = setting(
-        default=None, doc="Requests at a time.", ignored="they are sent one after the other"
+        default=None, doc="Requests at a time, at most; goes before remote_write_queue::num_consumers."
     )
     add_metric_suffixes: bool = setting(
         default=True, doc="Whether OpenTelemetry names get unit and type suffixes."
@@ -158,10 +215,12 @@ class RemoteWriteConfig(HttpClientConfig):
         default=True,
         doc="Whether series carry the account, region, cluster, service and task they come from.",
     )
-    wal: dict[str, Any] | None = setting(
-        default=None,
-        doc="Upstream's log of what is not yet sent.",
-        ignored="every sample is written to the queue in the data directory before it is sent",
+    wal: WalConfig | None = setting(default=None, doc="Upstream's log of what is not yet sent.")
+    queue: DiskQueueConfig = setting(
+        default_factory=DiskQueueConfig, doc="Where samples wait until they are delivered."
+    )
+    limits: LimitsConfig = setting(
+        default_factory=LimitsConfig, doc="What the receiver takes, checked before anything is sent."
     )
     protobuf_message: str = setting(default=MESSAGE, doc=f"Only `{MESSAGE}`, remote write 1.0.")
 
@@ -177,6 +236,8 @@ class RemoteWriteConfig(HttpClientConfig):
             yield "protobuf_message", f"{self.protobuf_message!r} is not supported; only {MESSAGE} is"
         yield from self.retry_on_failure.check("retry_on_failure")
         yield from self.remote_write_queue.check("remote_write_queue")
+        yield from self.queue.check("queue")
+        yield from self.limits.check("limits")
 
     def _check_labels(self) -> Iterator[tuple[str, str]]:
         if not all(name and value for name, value in self.external_labels.items()):
@@ -198,6 +259,30 @@ class RemoteWriteConfig(HttpClientConfig):
                 "UnderscoreEscapingWithSuffixes or UnderscoreEscapingWithoutSuffixes"
             )
             yield "translation_strategy", message
+
+    @property
+    def request_limits(self) -> Limits:
+        """How full requests may be, and how many at once."""
+        return Limits(
+            max_request_bytes=self.limits.max_request_bytes,
+            max_raw_bytes=self.max_batch_size_bytes or Limits().max_raw_bytes,
+            max_age_s=self.limits.max_sample_age,
+            max_requests=self.max_batch_request_parallelism or self.remote_write_queue.num_consumers or 1,
+        )
+
+    @property
+    def label_limits(self) -> LabelLimits:
+        """Which series the receiver takes."""
+        is_amp = AMP_HOST.fullmatch(urlsplit(self.endpoint).hostname or "")
+        most = LabelLimits(AMP_LABELS, AMP_LABEL_BYTES) if is_amp else LabelLimits()
+        return LabelLimits(
+            self.limits.max_labels or most.max_labels, self.limits.max_label_bytes or most.max_bytes
+        )
+
+    @property
+    def queue_settings(self) -> QueueSettings:
+        """How samples are kept until they are delivered."""
+        return QueueSettings(self.queue.max_size, self.wal.directory if self.wal else "", self.queue.fsync)
 
     @cached_property
     def translation(self) -> Translation:

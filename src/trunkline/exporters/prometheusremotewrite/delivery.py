@@ -4,20 +4,30 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from time import time
 from typing import TYPE_CHECKING, Final
 
 from trunkline import __version__
 from trunkline.aws import explain
-from trunkline.component.contract import Authenticator, Backoff, Context, Encoder, Fragment, Limits
+from trunkline.component.contract import Authenticator, Backoff, Context, Encoder, Fragment
 from trunkline.component.signing import Signer
-from trunkline.errors import CredentialsError, DeliveryError, FetchError, Hold, Rejected, RetryLater, TooLarge
+from trunkline.errors import (
+    CredentialsError,
+    DeliveryError,
+    FetchError,
+    Hold,
+    NotNow,
+    Rejected,
+    RetryLater,
+    TooLarge,
+)
 from trunkline.exporters.prometheusremotewrite.encoder import SourceEncoder
 from trunkline.exporters.prometheusremotewrite.labels import final_labels
+from trunkline.exporters.prometheusremotewrite.limits import TooManyLabelsError
 from trunkline.exporters.prometheusremotewrite.metadata import Announcements, WithMetadata
-from trunkline.exporters.prometheusremotewrite.splitting import described, halves
+from trunkline.exporters.prometheusremotewrite.splitting import apart, described, halves, singles
 from trunkline.exporters.prometheusremotewrite.target_info import WithTargetInfo
 from trunkline.model import Resource, Series, Table, make_labels
 from trunkline.net.message import Request, Response, parse_http_date
@@ -46,7 +56,9 @@ class RemoteWrite:
         self, config: RemoteWriteConfig, context: Context, authenticator: Authenticator | None
     ) -> None:
         self.destination = config.endpoint
-        self.limits = Limits(max_raw_bytes=config.max_batch_size_bytes or Limits().max_raw_bytes)
+        self.limits = config.request_limits
+        self.queue = config.queue_settings
+        self._label_limits = config.label_limits
         retry = config.retry_on_failure
         self.backoff = Backoff(
             retry.initial_interval, retry.multiplier, retry.max_interval, retry.randomization_factor
@@ -75,6 +87,14 @@ class RemoteWrite:
 
     def halves(self, fragment: Fragment) -> Sequence[Fragment]:
         return halves(fragment)
+
+    def singles(self, fragment: Fragment) -> Sequence[tuple[bytes, Fragment]]:
+        return singles(fragment)
+
+    def apart(
+        self, fragment: Fragment, keys: Collection[bytes]
+    ) -> tuple[Sequence[Fragment], Sequence[Fragment]]:
+        return apart(fragment, keys)
 
     def describe(self, fragment: Fragment) -> str:
         return described(fragment)
@@ -110,15 +130,26 @@ class RemoteWrite:
 
     def _encode(self, series: Series) -> bytes | None:
         try:
-            encoded = series.encoded if self._config.translation.keeps(series) else None
-            if encoded is not None:
-                return merge_labels(self._added_labels(series.resource), encoded)
-            labels = final_labels(series, self._config)
-            return None if labels is None else encode_labels(labels)
+            final = self._final(series)
+            if final is not None:
+                self._label_limits.check(final)
+        except TooManyLabelsError as error:
+            log.warning("%s: series %s is left out: %s", self._name, series.labels, error)
+            self._metrics.refused.add(1, self._name, "labels")
+            return None
         except ValueError as error:
             log.warning("%s: series %s is left out: %s", self._name, series.labels, error)
             self._metrics.refused.add(1, self._name, "name_invalid")
             return None
+        return final
+
+    def _final(self, series: Series) -> bytes | None:
+        """The labels as they are sent; None for a series that is not."""
+        encoded = series.encoded if self._config.translation.keeps(series) else None
+        if encoded is not None:
+            return merge_labels(self._added_labels(series.resource), encoded)
+        labels = final_labels(series, self._config)
+        return None if labels is None else encode_labels(labels)
 
     def _added_labels(self, resource: Resource) -> bytes:
         """What series of this resource get that lack it, encoded."""
@@ -155,11 +186,8 @@ def outcome(response: Response, destination: str) -> DeliveryError | None:
 
 
 def _refusal(said: str, reason: str) -> DeliveryError:
-    if (
-        reason == "series_limit"
-    ):  # a quota that grows with use: worth one more try, although it comes as a 400
-        return RetryLater(said, reason=reason, after_s=60.0, tries=1)
-    return Rejected(said, reason=reason)
+    # A quota that grows with use, or is raised, although it comes as a 400.
+    return NotNow(said, reason=reason) if reason in LIMITS else Rejected(said, reason=reason)
 
 
 def _explain_misdirected(response: Response) -> str:
@@ -169,6 +197,9 @@ def _explain_misdirected(response: Response) -> str:
         "This is not a URL that takes remote write: check the endpoint's path. The samples are kept meanwhile"
     )
 
+
+LIMITS: Final = frozenset({"labelset_limit", "series_limit"})
+"""How many series there may be: new ones are refused, and others taken."""
 
 _REASONS: Final = (
     ("labelset_limit", re.compile(r"per.label.?set.series|per.metric.series", re.IGNORECASE)),

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from trunkline.net.proxy import ProxySettings
     from trunkline.net.tls import Tls
 
-_CONNECTIONS: Final = "requests go one after the other over one connection"
+_CONNECTIONS: Final = "as many connections as requests at a time, which are kept"
 _HTTP_1: Final = "HTTP/1.1 is spoken"
 _VERSIONS: Final = ("", "1.0", "1.1", "1.2", "1.3")
 

@@ -160,11 +160,16 @@ class TargetColumns:
 
     def renew(self, target: Target) -> None:
         """Go on for a new consumer, which has to look at every series, and a job that decides series as before."""
-        self._set_job(target)
-        self.table.name = target.url
+        self.aim(target)
+        self._usual = None  # the next scrape has to be held against the limits
         for slot, series in enumerate(self._series):
             if series is not None:
                 self.table.replace(slot, series)
+
+    def aim(self, target: Target) -> None:
+        """Go on with a target that is somewhere else or has another time-out."""
+        self.table.name = target.url
+        self._set_job(target)
 
     def _set_job(self, target: Target) -> None:
         self._job = target.job

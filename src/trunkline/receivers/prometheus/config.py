@@ -37,6 +37,8 @@ _NATIVE: Final = (
     "native histograms are not supported yet; leave it out, and classic histograms are scraped as they are"
 )
 
+_SHORTER: Final = "; leave it out, or make it no longer than scrape_interval"
+
 
 @dataclass(frozen=True, kw_only=True)
 class CommonConfig:
@@ -133,7 +135,10 @@ class GlobalConfig(CommonConfig):
 
     def check(self) -> Iterator[tuple[str, str]]:
         if self.scrape_timeout is not None and self.scrape_timeout > self.interval_s:
-            yield "scrape_timeout", "global scrape timeout greater than scrape interval"
+            yield (
+                "scrape_timeout",
+                f"global scrape timeout greater than scrape interval{_SHORTER}",
+            )
         for name in self.external_labels:
             if not is_label_name(name, self.metric_name_validation_scheme or "utf8"):
                 yield "external_labels", f'"{name}" is not a valid label name'
@@ -203,18 +208,18 @@ class ScrapeConfig(CommonConfig, HttpClientConfig, UnsupportedDiscovery):
         """What is wrong with the job, in Prometheus' words where it has some."""
         interval_s, scheme = self.interval_s(global_), self.validation(global_)
         if not self.job_name:
-            yield "job_name", "job_name is empty"
+            yield "job_name", "job_name is empty; it becomes the label job, so give the job a name of its own"
         if self.scrape_timeout is not None and self.scrape_timeout > interval_s:
             yield (
                 "scrape_timeout",
-                f'scrape timeout greater than scrape interval for scrape config with job name "{self.job_name}"',
+                f'scrape timeout greater than scrape interval for scrape config with job name "{self.job_name}"{_SHORTER}',
             )
         if self.fallback_scrape_protocol == "PrometheusProto":
             yield "fallback_scrape_protocol", "PrometheusProto is not supported; name a text format"
         if self.escaping(global_) == "allow-utf-8" and scheme == "legacy":
             yield (
                 "metric_name_escaping_scheme",
-                "utf8 metric names requested but validation scheme is not set to UTF8",
+                "utf8 metric names requested but validation scheme is not set to UTF8; write underscores here",
             )
         yield from self.check_common()
         yield from self.check_http()
@@ -256,7 +261,7 @@ class PrometheusFile(ServerConfig):
 
     def check(self) -> Iterator[tuple[str, str]]:
         if features := self.unsupported_features():
-            yield "", "unsupported features:\n\t" + "\n\t".join(features)
+            yield "", features
         if self.scrape_config_files:
             yield (
                 "scrape_config_files",
@@ -268,7 +273,7 @@ class PrometheusFile(ServerConfig):
             if job.job_name in seen:
                 yield (
                     f"scrape_configs::{index}::job_name",
-                    f'found multiple scrape configs with job name "{job.job_name}"',
+                    f'found multiple scrape configs with job name "{job.job_name}"; rename one, or join them',
                 )
             seen.add(job.job_name)
             yield from _under(f"scrape_configs::{index}", job.check(self.global_))
@@ -307,7 +312,10 @@ class PrometheusConfig:
         if self.target_allocator is not None:
             yield "target_allocator", "is not supported; list the targets in a job, or use http_sd_configs"
         elif not self.config.scrape_configs:
-            yield "config", "no Prometheus scrape_configs or target_allocator set"
+            yield (
+                "config",
+                "no Prometheus scrape_configs or target_allocator set; list at least one job under scrape_configs",
+            )
         if isinstance(self.api_server, dict) and self.api_server.get("enabled"):
             yield (
                 "api_server",

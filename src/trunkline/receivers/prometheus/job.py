@@ -16,6 +16,9 @@ MOST_BODY_BYTES: Final = 256 * 1024 * 1024
 BODY_SHARE: Final = 16
 """Without a limit of its own a body may have one in so many bytes of what the process may have: a single line of that size,
 which no fast path reads, takes nine times its size."""
+_GZIP_SHARE: Final = 1000
+_GZIP_BYTES: Final = 1024
+"""What gzip adds to a body that cannot be compressed: five bytes for every block of 16 KiB or more, and head and tail."""
 DEFAULT_PROTOCOLS: Final = (
     "OpenMetricsText1.0.0",
     "OpenMetricsText0.0.1",
@@ -75,12 +78,13 @@ class Job:
     """The settings that series depend on, for comparison."""
 
     def max_body_bytes(self, memory_bytes: int) -> int:
-        """The largest body that is taken by a process that may have `memory_bytes`.
+        """The most bytes that are read of a body, as sent and decompressed, by a process that may have `memory_bytes`.
 
-        One that reaches `body_size_limit` is too large.
+        `body_size_limit` holds for the decompressed one, so a compressed one of little sense may be larger by as much as
+        gzip adds to what cannot be compressed.
         """
         if self.body_limit:
-            return self.body_limit - 1
+            return self.body_limit + self.body_limit // _GZIP_SHARE + _GZIP_BYTES
         return min(max(memory_bytes // BODY_SHARE, LEAST_BODY_BYTES), MOST_BODY_BYTES)
 
 

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LAST_SCRAPE_TIMEOUT_S: Final = 3.0
-_JUST_AFTER_S: Final = 0.001
+JUST_AFTER_S: Final = 0.001
+_TOO_LARGE: Final = "the body is larger than the limit"
 
 
 class TargetLoop:
@@ -59,6 +60,7 @@ class TargetLoop:
         self._process = context.identity.identity.get("aws_ecs_task_id") or socket.gethostname()
         self._failing = False
         self._closed = False
+        self._refused = False
         self._under_way = False
         self._ended = asyncio.Event()
         self._next_s: float | None = None
@@ -73,13 +75,14 @@ class TargetLoop:
     def aim(self, target: Target) -> None:
         """Scrape `target` from now on, whose series are those of the one before; it may be somewhere else."""
         self.target = target
-        self.columns.table.name = target.url
+        self.columns.aim(target)
         self.phase_s = beat_of(target.key, target.interval_s, self._process)
         self._request = Request("GET", target.url, _headers(target))
         self._begin = self._prepared()
 
     def refuse(self, why: str) -> None:
         """Let every scrape fail for this reason, without one being made; an empty one ends that."""
+        self._refused = bool(why)
         self._begin = self._failing_begin(FetchError(why)) if why else self._prepared()
 
     def begin(self, timestamp_s: float) -> None:
@@ -121,13 +124,15 @@ class TargetLoop:
         One that fails is no news, as the target may have stopped first: its series end, and `up` says nothing. What
         only this task exposes ends in any case, since no successor continues it.
         """
+        if self._closed:
+            return
         loop = asyncio.get_running_loop()
         until_s = loop.time() + min(self.target.timeout_s, LAST_SCRAPE_TIMEOUT_S)
         idle = await self._idle(until_s - loop.time())
         self.scraped_s, self._started = self._clock.time(), self._clock.monotonic()
-        fetched = idle and await self._scrape_once(until_s - loop.time())
+        fetched = idle and not self._refused and await self._scrape_once(until_s - loop.time())
         if self._mortal:
-            self.end(max(self.scraped_s, self._clock.time()) + _JUST_AFTER_S)
+            self.end(self._clock.time())
         elif not fetched:
             self.end(self.scraped_s, reports=False)
         self._closed = True
@@ -135,7 +140,8 @@ class TargetLoop:
     def end(self, timestamp_s: float, *, reports: bool = True) -> None:
         """Scrape no more, and mark every series as stale, with `reports` also `up` and its like."""
         if self.scraped_s and not self._closed:
-            self._inlet.consume(self.columns.ended(timestamp_s, reports=reports))
+            after_s = max(timestamp_s, self.scraped_s + JUST_AFTER_S)
+            self._inlet.consume(self.columns.ended(after_s, reports=reports))
             self.columns.handed_on()
         self._closed = True
 
@@ -200,6 +206,8 @@ class TargetLoop:
             raise FetchError(f"server returned HTTP status {answer.status} {answer.reason}".rstrip())
         body = answer.body
         self._body_bytes = len(body)
+        if 0 < self.target.job.body_limit <= self._body_bytes:
+            raise BodyTooLargeError(_TOO_LARGE)
         content_type = answer.headers.get("content-type", "")
         if content_type != self._content_type:
             self._openmetrics = self._is_openmetrics(content_type) if body else False
@@ -218,6 +226,8 @@ class TargetLoop:
             raise ExpositionError(str(error)) from None
 
     def _give_up(self, reason: Exception) -> None:
+        if isinstance(reason, BodyTooLargeError) and self.target.job.body_limit:
+            reason = BodyTooLargeError(f"{_TOO_LARGE}: body_size_limit is {self.target.job.body_limit} bytes")
         if not self._failing:
             log.warning("target %s cannot be scraped: %s; trying on", self.target.url, reason)
             self._failing = True

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Protocol
 
 from trunkline.receivers.prometheus.discovery.groups import TargetGroup
 from trunkline.receivers.prometheus.job import Job
 from trunkline.receivers.prometheus.loop import TargetLoop
-from trunkline.receivers.prometheus.target import Target, make_target
+from trunkline.receivers.prometheus.target import HOSTS_FILE, Target, make_target, own_hosts
 
 log = logging.getLogger(__name__)
 
@@ -44,12 +45,14 @@ class JobTargets:
         rhythm: Rhythm,
         owners: dict[str, Job],
         own_addresses: frozenset[str] = frozenset(),
+        hosts_file: Path = HOSTS_FILE,
     ) -> None:
         self._job = job
         self._start = start
         self._rhythm = rhythm
         self._owners = owners
         self._own_addresses = own_addresses
+        self._hosts_file = hosts_file
         self._groups: dict[int, Sequence[TargetGroup]] = {}
         self._loops: dict[str, TargetLoop] = {}
         self._ending: dict[str, tuple[TargetLoop, Callable[[], None]]] = {}
@@ -111,11 +114,12 @@ class JobTargets:
         return wanted
 
     def _targets(self, complaints: set[str]) -> Iterator[Target]:
+        own = own_hosts(self._own_addresses, self._hosts_file)
         for source in sorted(self._groups):
             for group in self._groups[source]:
                 for labels in group.targets:
                     try:
-                        target = make_target(self._job, labels, group.labels, self._own_addresses)
+                        target = make_target(self._job, labels, group.labels, own)
                     except ValueError as error:
                         complaints.add(
                             f"job {self._job.name}: the target {dict(labels)} cannot be scraped: {error}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from trunkline.aws.task_metadata import ADDRESSES
@@ -20,7 +21,7 @@ from trunkline.receivers.prometheus.estate import Remains, leave, take
 from trunkline.receivers.prometheus.job import Job, jobs_of
 from trunkline.receivers.prometheus.loop import TargetLoop
 from trunkline.receivers.prometheus.pool import JobTargets
-from trunkline.receivers.prometheus.target import Target
+from trunkline.receivers.prometheus.target import HOSTS_FILE, Target
 
 if TYPE_CHECKING:
     from trunkline.component.contract import Consumer, Context
@@ -36,7 +37,13 @@ class PrometheusReceiver:
     """Scrapes the targets of every job until cancelled. Jobs with equal HTTP settings share a client."""
 
     def __init__(
-        self, config: PrometheusConfig, context: Context, downstream: Consumer, clock: Clock | None = None
+        self,
+        config: PrometheusConfig,
+        context: Context,
+        downstream: Consumer,
+        clock: Clock | None = None,
+        *,
+        hosts_file: Path = HOSTS_FILE,
     ) -> None:
         self._context = context
         self._downstream = downstream
@@ -52,7 +59,7 @@ class PrometheusReceiver:
         for scrape, job in zip(
             config.config.scrape_configs, jobs_of(config, context.environment), strict=True
         ):
-            pool = JobTargets(job, self._starter(job), self._rhythm, owners, own)
+            pool = JobTargets(job, self._starter(job), self._rhythm, owners, own, hosts_file)
             self._pools.append(pool)
             self._static.append((pool, scrape))
             for number, discovery in enumerate(_discoveries(scrape, context)):
@@ -75,7 +82,7 @@ class PrometheusReceiver:
             for loop in loops:
                 loop.close()
             if not self._rhythm.stopped:
-                leave(self._context, loops)
+                leave(self._context, loops, self._remains)
             self._rhythm.stop()
             for _, _, discovery in self._discoveries:
                 await discovery.aclose()
@@ -85,10 +92,32 @@ class PrometheusReceiver:
     async def drain(self) -> None:
         """Scrape every target a last time, and end what is ending."""
         self._rhythm.stop()
+        self._end_gone()
+        loops = [loop for pool in self._pools for loop in pool.loops]
+        ends = await asyncio.gather(*(loop.last_scrape() for loop in loops), return_exceptions=True)
+        for loop, end in zip(loops, ends, strict=True):
+            if isinstance(end, Exception):
+                log.error(
+                    "the last scrape of %s failed in a way nobody foresaw", loop.target.url, exc_info=end
+                )
+
+    def end(self) -> None:
+        """End every series now: nobody of the same id continues them."""
+        self._rhythm.stop()
+        self._end_gone()
+        for pool in self._pools:
+            for loop in pool.loops:
+                loop.end(self._clock.time())
+
+    def _end_gone(self) -> None:
+        """End what would end in a while: series of targets that are gone, and those left that nobody continues."""
+        now_s = self._clock.time()
         for pool in self._pools:
             for loop in pool.ending:
-                loop.end(self._clock.time())
-        await asyncio.gather(*(loop.last_scrape() for pool in self._pools for loop in pool.loops))
+                loop.end(now_s)
+        for remains in self._remains.values():
+            remains.end(now_s, self._downstream)
+        self._remains.clear()
 
     def _starter(self, job: Job) -> Callable[[Target], TargetLoop]:
         if job.http not in self._clients:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 from urllib.parse import quote, urlencode
 
@@ -18,6 +19,7 @@ from trunkline.wire.kernel import encode_labels, encode_scraped
 _META: Final = "__meta_"
 _PARAM: Final = "__param_"
 _HIDDEN: Final = "__"
+HOSTS_FILE: Final = Path("/etc/hosts")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,8 @@ class Target:
     @property
     def key(self) -> str:
         """Tells its series from those of every other target, the same over restarts, wherever it runs."""
-        labels = ",".join(f"{name}={value}" for name, value in sorted(self.labels.items()))
+        final = {**self.labels, **self.external_labels}
+        labels = ",".join(f"{name}={value}" for name, value in sorted(final.items()))
         return f"{{{labels}}}{' of this task' if self.local else ''}"
 
     @property
@@ -67,12 +70,12 @@ class Target:
 
 
 def make_target(
-    job: Job, labels: LabelSet, group_labels: LabelSet, own_addresses: frozenset[str] = frozenset()
+    job: Job, labels: LabelSet, group_labels: LabelSet, own: frozenset[str] = frozenset()
 ) -> Target | None:
     """The target that discovered labels lead to; None if relabelling drops it.
 
-    `own_addresses` are the task's, beside the loopback ones. Raises ValueError, in Prometheus' words, when there is
-    nothing to scrape behind the labels.
+    `own` are the task's addresses beside the loopback ones, and their names. Raises ValueError, in Prometheus' words,
+    when there is nothing to scrape behind the labels.
     """
     found = discovered_labels(job, labels, group_labels)
     if not relabel(found, job.relabel):
@@ -94,7 +97,7 @@ def make_target(
         labels={name: value for name, value in sorted(found.items()) if not name.startswith(_HIDDEN)},
         interval_s=interval_s,
         timeout_s=timeout_s,
-        local=is_local(split_address(address)[0], own_addresses),
+        local=is_local(split_address(address)[0], own),
     )
 
 
@@ -204,13 +207,30 @@ class OwnLabels:
         return self.of_final(merged_labels(name, scraped, self._target))
 
 
-def is_local(host: str, own_addresses: frozenset[str] = frozenset()) -> bool:
+def is_local(host: str, own: frozenset[str] = frozenset()) -> bool:
     """Whether `host` means this machine or task: a loopback name or address, the unspecified one, one of its own."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
-        return host.lower() == "localhost"
-    return address.is_loopback or address.is_unspecified or str(address) in own_addresses
+        return host.lower() == "localhost" or host.lower() in own
+    return address.is_loopback or address.is_unspecified or str(address) in own
+
+
+def own_hosts(addresses: Collection[str], names: Path = HOSTS_FILE) -> frozenset[str]:
+    """The task's own addresses, and the names that the hosts file gives them, in lower case.
+
+    Docker writes there how containers that are linked are called (`links` of a task with `bridge` networking).
+    """
+    found = set(addresses)
+    try:
+        lines = names.read_text("utf-8", "replace").splitlines() if found else []
+    except OSError:
+        lines = []
+    for line in lines:
+        address, *called = line.partition("#")[0].split() or [""]
+        if address in addresses:
+            found.update(name.lower() for name in called)
+    return frozenset(found)
 
 
 def split_address(address: str) -> tuple[str, str]:

@@ -19,6 +19,15 @@ _REMEDIES: Final = {
     "kubernetes_sd_configs": "Trunkline runs on ECS; inside Kubernetes run Prometheus or its agent",
 }
 
+_ALERTING: Final = "alerts are sent by the workspace, or a Prometheus that reads it: take out alerting"
+_INSTEAD: Final = {
+    "alert_config.alertmanagers": _ALERTING,
+    "alert_config.relabel_configs": _ALERTING,
+    "remote_read": "there is no storage to read into: take out remote_read",
+    "remote_write": "samples are sent by an exporter: write prometheusremotewrite in place of remote_write",
+    "rule_files": "rules are evaluated by the workspace: load them there, and take out rule_files",
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class UnsupportedDiscovery:
@@ -73,8 +82,8 @@ class ServerConfig:
     otlp: Any = setting(default=None, doc="No effect.")
     runtime: Any = setting(default=None, doc="No effect.")
 
-    def unsupported_features(self) -> list[str]:
-        """What a server would do, as the OpenTelemetry Collector names it."""
+    def unsupported_features(self) -> str:
+        """What a server would do, as the OpenTelemetry Collector says it, and what to do instead; empty if nothing."""
         alerting = self.alerting if isinstance(self.alerting, dict) else {}
         found = {
             "alert_config.alertmanagers": alerting.get("alertmanagers"),
@@ -83,4 +92,8 @@ class ServerConfig:
             "remote_write": self.remote_write,
             "rule_files": self.rule_files,
         }
-        return sorted(name for name, given in found.items() if given)
+        names = sorted(name for name, given in found.items() if given)
+        if not names:
+            return ""
+        remedies = "; ".join(dict.fromkeys(_INSTEAD[name] for name in names))
+        return "\n\t".join(["unsupported features:", *names]) + f"\n{remedies}"

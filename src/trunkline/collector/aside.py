@@ -1,0 +1,136 @@
+"""Series that the receiver does not take for now, while it takes others: kept apart and tried again every minute.
+
+A limit on new series, or one series over which a receiver falls. What is kept is on disk as everything that waits is,
+each series for itself, and samples of such a series that come later are put behind those that wait, so that its order
+holds and the others are not held up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from itertools import count
+
+from trunkline.collector.queue import Queue
+from trunkline.collector.settling import MAX_REJECTIONS, Held, Settler
+from trunkline.component.contract import Delivery, Fragment
+
+log = logging.getLogger(__name__)
+
+REVISIT_S = 60.0
+"""How often what is kept apart is tried again."""
+REQUEST_SAMPLES = 1000
+MAX_BYTES = 16 * 1024 * 1024
+
+
+class Aside:
+    """The series kept apart, and a queue of their samples. Fragments in it hold one series, and its lane is theirs."""
+
+    def __init__(self, name: str, queue: Queue, delivery: Delivery) -> None:
+        self._name = name
+        self._queue = queue
+        self._delivery = delivery
+        self._limits = replace(delivery.limits, max_samples=min(REQUEST_SAMPLES, delivery.limits.max_samples))
+        self._lanes: dict[bytes, int] = {}
+        self._free: set[int] = set()  # lanes of the sources in which none of these series is
+        self._numbers = count()
+        self._busy = asyncio.Lock()
+        self.filled = asyncio.Event()
+        """Set while something is kept."""
+        self._recover()
+
+    @property
+    def samples(self) -> int:
+        return self._queue.samples
+
+    @property
+    def size_bytes(self) -> int:
+        return self._queue.size_bytes
+
+    def close(self) -> None:
+        self._queue.close()
+
+    def sort(self, fragments: Sequence[Fragment]) -> tuple[Sequence[Fragment], list[Held]]:
+        """What may be sent of `fragments`, and what belongs behind samples that wait here."""
+        if not self._lanes:
+            return fragments, []
+        rest: list[Fragment] = []
+        held: list[Fragment] = []
+        for fragment in fragments:
+            if fragment.lane in self._free:
+                rest.append(fragment)
+                continue
+            waiting, others = self._delivery.apart(fragment, self._lanes.keys())
+            held += waiting
+            rest += others
+            if not waiting:
+                self._free.add(fragment.lane)
+        return rest, [Held(held, "", "")] if held else []
+
+    async def add(self, held: Iterable[Held]) -> None:
+        """Keep these apart."""
+        async with self._busy:
+            for one in held:
+                if one.reason:
+                    self._explain(one)
+                self._queue.append(list(self._singles(one.fragments)))
+            if self._queue.samples:
+                self.filled.set()
+
+    async def revisit(self, settler: Settler) -> None:
+        """Try what is kept, oldest first; what is refused again moves to the end, and the others of its series with it."""
+        async with self._busy:
+            await self._revisit(settler)
+            if not self._queue.samples:
+                self._lanes.clear()
+                self.filled.clear()
+
+    async def _revisit(self, settler: Settler) -> None:
+        refused: set[int] = set()
+        staying: set[int] = set()
+        remaining = self._queue.samples
+        while remaining > 0 and (chunk := self._queue.take(self._limits)):
+            remaining -= chunk.samples
+            may_ask = len(refused) <= MAX_REJECTIONS
+            asked = [one for one in chunk.fragments if may_ask and one.lane not in refused]
+            held = await settler.settle(asked, unclear=True) if asked else []
+            refused.update(fragment.lane for one in held for fragment in one.fragments)
+            if not staying and len(refused) == len(chunk.fragments):  # nothing has changed
+                self._queue.put_back(chunk)
+                return
+            back = [one for one in chunk.fragments if not may_ask or one.lane in refused]
+            staying.update(fragment.lane for fragment in back)
+            self._queue.append(back)
+            self._queue.settle(chunk)
+        released = len(self._lanes) - len(staying)
+        self._lanes = {key: lane for key, lane in self._lanes.items() if lane in staying}
+        if released:
+            log.info("%s: %d series that had been set aside are delivered", self._name, released)
+
+    def _singles(self, fragments: Iterable[Fragment]) -> Iterable[Fragment]:
+        for fragment in fragments:
+            for key, single in self._delivery.singles(fragment):
+                if key not in self._lanes:
+                    self._lanes[key] = next(self._numbers)
+                    self._free.clear()
+                yield single._replace(lane=self._lanes[key])
+
+    def _explain(self, held: Held) -> None:
+        log.warning(
+            "%s: %s is set aside and tried again every %d s, as the receiver takes others: %s",
+            self._name,
+            self._delivery.describe(held.fragments[0]),
+            REVISIT_S,
+            held.said,
+        )
+
+    def _recover(self) -> None:
+        """Know again which series an earlier process has set aside."""
+        for fragment in self._queue.fragments():
+            for key, _ in self._delivery.singles(fragment):
+                self._lanes[key] = fragment.lane
+        self._numbers = count(max(self._lanes.values(), default=-1) + 1)
+        if self._queue.samples:
+            self.filled.set()
