@@ -36,6 +36,8 @@ types: .venv/.dev-ready
 
 docs: .venv/.dev-ready  ## what is generated in docs/, after a setting or a known difference has changed
 	@$(BIN)/python -m tests.differential.documented
+	@$(BIN)/python -m trunkline.fleet.reference docs/fleet.md
+	@$(BIN)/trunkline fleet schema > examples/fleet.schema.json
 
 fuzz: .venv/.fuzz-ready  ## look for inputs nobody thought of, say with ARGS='--target exposition --for 60s'
 	@$(BIN)/python -m fuzz $(ARGS)

@@ -15,6 +15,9 @@
     ├── QueryError                a workspace did not answer a query
     ├── SimulatorError            the simulator could not do what was asked
     ├── FleetError                a step of a deployment failed
+    │   ├── RunError              some accounts or all of them failed; says which
+    │   ├── InterruptedRunError   somebody stopped it; says what is still in progress
+    │   └── HaltedError           a step that was not begun any more
     ├── GrafanaError              a Grafana did not take what it was given
     └── DeliveryError             why a request to an exporter's receiver did not succeed
         ├── RetryLater            the same bytes may succeed later
@@ -24,7 +27,7 @@
         └── Rejected              these bytes will never be accepted
 
 Messages say what happened, why, and what to do about it. `cli` maps them to exit codes: 1 failed, 2 wrong
-usage or configuration.
+usage or configuration, 3 some accounts of a fleet failed.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import pytest
-from tests.simulator.frontdoor_live import running
+from tests.simulator.frontdoor_live import Live, running
 
 from trunkline.fleet.model import Fleet, MonitoringAccount, Service, WorkloadAccount
 from trunkline.fleet.sessions import AccessKey, Sessions, key_sessions
@@ -12,14 +12,22 @@ MONITORING, FIRST, SECOND, APART = "111111111111", "222222222222", "333333333333
 
 
 @pytest.fixture(scope="session")
-def sessions(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sessions]:
-    """Administrators' sessions at the simulator's front door, which verifies signatures and evaluates IAM."""
-    with running(tmp_path_factory.mktemp("state")) as live:
-        keys = {account: live.door.add_account(account) for account in (MONITORING, FIRST, SECOND, APART)}
-        accounts = {
-            account: AccessKey(key.access_key_id, key.secret_access_key) for account, key in keys.items()
-        }
-        yield key_sessions(accounts, live.door.url)
+def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    """The simulator's front door, which verifies signatures and evaluates IAM, before a running emulator."""
+    with running(tmp_path_factory.mktemp("state")) as running_door:
+        yield running_door
+
+
+@pytest.fixture(scope="session")
+def sessions(live: Live) -> Sessions:
+    """Administrators' sessions at the front door."""
+    return administrators(live, (MONITORING, FIRST, SECOND, APART))
+
+
+def administrators(live: Live, accounts: Iterable[str]) -> Sessions:
+    keys = {account: live.door.add_account(account) for account in accounts}
+    known = {account: AccessKey(key.access_key_id, key.secret_access_key) for account, key in keys.items()}
+    return key_sessions(known, live.door.url)
 
 
 @pytest.fixture(scope="session")

@@ -12,18 +12,24 @@ import pytest
 from trunkline.errors import FleetError
 from trunkline.fleet.deploy import Deployment, Event, deploy_fleet, destroy_fleet
 from trunkline.fleet.images import image_manifest, push_image
-from trunkline.fleet.model import Fleet, Service
-from trunkline.fleet.network import default_network
+from trunkline.fleet.model import Fleet, Grafana, Network, Service
+from trunkline.fleet.run import OnProgress
 from trunkline.fleet.sessions import Sessions
+from trunkline.fleet.stacks import stack_outputs
 
 CLUSTER = "ecs-xaccount-metrics-demo"
+ENDPOINTS = ("aps-workspaces", "sts", "ecr.api", "ecr.dkr", "logs", "s3")
 
 
 @pytest.fixture(scope="module")
 def deployed(fleet: Fleet, sessions: Sessions) -> Iterator[tuple[Deployment, list[Event]]]:
     events: list[Event] = []
     yield deploy_fleet(fleet, sessions, events.append), events
-    destroy_fleet(fleet, sessions, lambda _: None)
+    remove(fleet, sessions)
+
+
+def remove(fleet: Fleet, sessions: Sessions, on_progress: OnProgress = lambda _: None) -> None:
+    assert destroy_fleet(fleet, sessions, on_progress, images=True, logs=True, data=True).kept == ()
 
 
 def services(sessions: Sessions, account_id: str, region: str) -> dict[str, Any]:
@@ -99,13 +105,39 @@ def test_scaling_is_an_update_of_the_services_alone(small_fleet: Fleet, sessions
     deploy_fleet(replace(small_fleet, workloads=(larger,)), sessions, events.append)
     assert {event.stack for event in events if event.text == "updating"} == {"small-services"}
     assert services(sessions, "444444444444", "eu-west-1")["shop"]["desiredCount"] == 3
-    destroy_fleet(small_fleet, sessions, lambda _: None)
+    remove(small_fleet, sessions)
+
+
+def test_what_holds_data_is_kept_and_taken_up_again(small_fleet: Fleet, sessions: Sessions) -> None:
+    first = deploy_fleet(small_fleet, sessions, lambda _: None)
+    removal = destroy_fleet(small_fleet, sessions, lambda _: None)
+    assert [(kept.kind, kept.name) for kept in removal.kept] == [
+        ("data", CLUSTER),
+        ("images", f"{CLUSTER}/application"),
+        ("images", f"{CLUSTER}/collector"),
+        ("logs", CLUSTER),
+    ]
+    assert destroy_fleet(small_fleet, sessions, lambda _: None).kept == removal.kept
+    events: list[Event] = []
+    again = deploy_fleet(small_fleet, sessions, events.append)
+    assert again.workspace_id == first.workspace_id
+    took_up = [event.text for event in events if event.text.endswith("import complete")]
+    assert took_up[0] == "Workspace (AWS::APS::Workspace) import complete"
+    assert sorted(took_up[1:]) == [
+        "ApplicationRepository (AWS::ECR::Repository) import complete",
+        "CollectorRepository (AWS::ECR::Repository) import complete",
+        "LogGroup (AWS::Logs::LogGroup) import complete",
+    ]
+    assert not deploy_fleet(small_fleet, sessions, lambda _: None).changed
+    removal = destroy_fleet(small_fleet, sessions, lambda _: None, images=True, logs=True)
+    assert [kept.kind for kept in removal.kept] == ["data"]
+    assert destroy_fleet(small_fleet, sessions, lambda _: None, data=True).kept == ()
 
 
 def test_nothing_is_left_after_destroy(small_fleet: Fleet, sessions: Sessions) -> None:
     deploy_fleet(small_fleet, sessions, lambda _: None)
     events: list[Event] = []
-    destroy_fleet(small_fleet, sessions, events.append)
+    remove(small_fleet, sessions, events.append)
     order = [event.stack for event in events if event.text == "deleted"]
     assert order == ["small-services", "small-base", "small-global", "small-monitoring"]
     session = sessions("444444444444", "eu-west-1")
@@ -115,6 +147,7 @@ def test_nothing_is_left_after_destroy(small_fleet: Fleet, sessions: Sessions) -
     assert session.client("ecr").describe_repositories()["repositories"] == []
     assert session.client("iam").list_roles()["Roles"] == []
     assert session.client("logs").describe_log_groups()["logGroups"] == []
+    assert session.client("amp").list_workspaces()["workspaces"] == []
 
 
 def test_destroying_what_is_not_there_is_no_error(fleet: Fleet, sessions: Sessions) -> None:
@@ -131,14 +164,7 @@ def test_one_account_that_fails_does_not_stop_the_other(small_fleet: Fleet, sess
         "there are no credentials for account 555555555555; name a key for it"
     )
     assert sorted(services(sessions, "444444444444", "eu-west-1")) == ["shop"]
-    destroy_fleet(small_fleet, sessions, lambda _: None)
-
-
-def test_the_default_network_has_subnets_and_a_group(sessions: Sessions) -> None:
-    network = default_network(sessions("222222222222", "eu-west-1").client("ec2"))
-    assert len(network.subnet_ids) == 3
-    assert all(subnet.startswith("subnet-") for subnet in network.subnet_ids)
-    assert network.security_group_id.startswith("sg-")
+    remove(small_fleet, sessions)
 
 
 def test_an_immutable_tag_keeps_its_image(sessions: Sessions) -> None:
@@ -157,3 +183,37 @@ def test_images_differ_in_their_program_only() -> None:
     collector, application = (json.loads(image_manifest(kind)) for kind in ("collector", "application"))
     assert collector.pop("annotations") != application.pop("annotations")
     assert collector == application
+
+
+def test_a_network_of_its_own_and_grafana(small_fleet: Fleet, sessions: Sessions) -> None:
+    [account] = small_fleet.workloads
+    network = Network(kind="new", cidr="10.40.0.0/16", nat=True, public_ip=False, endpoints=ENDPOINTS)
+    monitoring = replace(small_fleet.monitoring, grafana=Grafana())
+    fleet = replace(
+        small_fleet, workloads=(replace(account, networks={"eu-west-1": network}),), monitoring=monitoring
+    )
+    deploy_fleet(fleet, sessions, lambda _: None)
+    session = sessions("444444444444", "eu-west-1")
+    ec2 = session.client("ec2")
+    [gateway] = ec2.describe_nat_gateways()["NatGateways"]
+    [address] = ec2.describe_addresses()["Addresses"]
+    [shop] = services(sessions, "444444444444", "eu-west-1").values()
+    where = shop["networkConfiguration"]["awsvpcConfiguration"]
+    subnets = ec2.describe_subnets(SubnetIds=where["subnets"])["Subnets"]
+    assert {subnet["VpcId"] for subnet in subnets} == {gateway["VpcId"]}
+    assert where["assignPublicIp"] == "DISABLED"
+    assert address["PublicIp"]
+    endpoints = ec2.describe_vpc_endpoints()["VpcEndpoints"]
+    assert sorted(
+        each["ServiceName"].removeprefix("com.amazonaws.eu-west-1.") for each in endpoints
+    ) == sorted(ENDPOINTS)
+    outputs = stack_outputs(session.client("cloudformation"), "small-monitoring")
+    assert outputs["GrafanaEndpoint"].endswith(".grafana-workspace.eu-west-1.amazonaws.com")
+    assert not deploy_fleet(fleet, sessions, lambda _: None).changed
+    remove(fleet, sessions)
+    assert [
+        each["State"] for each in ec2.describe_nat_gateways()["NatGateways"] if each["State"] != "deleted"
+    ] == []
+    assert ec2.describe_addresses()["Addresses"] == []
+    assert ec2.describe_vpc_endpoints()["VpcEndpoints"] == []
+    assert len(ec2.describe_vpcs()["Vpcs"]) == 1

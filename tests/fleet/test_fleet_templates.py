@@ -1,99 +1,53 @@
+"""The monitoring account's template, an account's roles, the base of a region, and the organisation's registry."""
+
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import yaml
+from tests.fleet.kinds_of_fleets import (
+    FIRST,
+    MONITORING,
+    OWN,
+    WORKSPACE,
+    account,
+    of_an_organization,
+    of_named_things,
+    reference,
+    resources,
+    templates_of_kind,
+    with_everything,
+)
 
+from trunkline.dashboards.rules import rules
 from trunkline.errors import FleetError
 from trunkline.fleet import templates
-from trunkline.fleet.model import Fleet, MonitoringAccount, Names
+from trunkline.fleet.model import Fleet
 
 
-def resources(template: str) -> dict[str, Any]:
-    return {name: entry["Properties"] for name, entry in json.loads(template)["Resources"].items()}
+def outputs(template: str) -> dict[str, Any]:
+    return {name: output["Value"] for name, output in json.loads(template)["Outputs"].items()}
 
 
-def services(fleet: Fleet, index: int = 0) -> dict[str, Any]:
-    return resources(templates.services_template(fleet, fleet.workloads[index].services))
+def monitoring(fleet: Fleet) -> dict[str, Any]:
+    return resources(templates.monitoring_template(fleet))
 
 
-def containers(fleet: Fleet) -> dict[str, Any]:
-    definitions = services(fleet)["WebShopTask"]["ContainerDefinitions"]
-    return {definition["Name"]: definition for definition in definitions}
+def statements(properties: dict[str, Any], policy: str) -> list[dict[str, Any]]:
+    [found] = [each for each in properties["Policies"] if each["PolicyName"] == policy]
+    listed: list[dict[str, Any]] = found["PolicyDocument"]["Statement"]
+    return listed
 
 
-def all_templates(fleet: Fleet) -> dict[str, str]:
-    return {
-        "monitoring": templates.monitoring_template(fleet),
-        "global": templates.global_template(fleet),
-        "base": templates.base_template(fleet),
-        "services": templates.services_template(fleet, fleet.workloads[1].services),
-    }
+# Monitoring
 
 
-def test_cfn_lint_finds_nothing(fleet: Fleet) -> None:
-    """One test for all, because importing cfn-lint takes seconds. Its informational rules count too."""
-    from cfnlint.api import lint  # type: ignore[import-untyped,unused-ignore]
-    from cfnlint.config import ManualArgs  # type: ignore[import-untyped,unused-ignore]
-
-    settings = ManualArgs(regions=["eu-west-1", "us-east-1"], include_checks=["I"])
-    checked = all_templates(fleet)
-    checked["monitoring with a path"] = templates.monitoring_template(at_a_path(fleet))
-    for name, template in checked.items():
-        found = lint(template, config=settings)
-        assert found == [], f"{name}: {[str(match) for match in found]}"
-
-
-def at_a_path(fleet: Fleet) -> Fleet:
-    return replace(
-        fleet, iam_path="/metrics/", external_id="7", collector_configuration="receivers: {otlp: {}}"
-    )
-
-
-def test_templates_are_deterministic_and_fit_into_a_request(fleet: Fleet) -> None:
-    assert all_templates(fleet) == all_templates(fleet)
-    assert max(map(len, all_templates(fleet).values())) < 51_200
-
-
-def test_the_central_role_trusts_one_role_in_each_account(fleet: Fleet) -> None:
-    role = resources(templates.monitoring_template(replace(fleet, iam_path="/metrics/")))["CentralRole"]
-    [statement] = role["AssumeRolePolicyDocument"]["Statement"]
-    assert statement == {
-        "Effect": "Allow",
-        "Action": "sts:AssumeRole",
-        "Principal": {
-            "AWS": [
-                {"Fn::Sub": "arn:${AWS::Partition}:iam::222222222222:root"},
-                {"Fn::Sub": "arn:${AWS::Partition}:iam::333333333333:root"},
-            ]
-        },
-        "Condition": {
-            "ArnLike": {
-                "aws:PrincipalArn": [
-                    {
-                        "Fn::Sub": "arn:${AWS::Partition}:iam::222222222222:role/metrics/ecs-xaccount-task-role"
-                    },
-                    {
-                        "Fn::Sub": "arn:${AWS::Partition}:iam::333333333333:role/metrics/ecs-xaccount-task-role"
-                    },
-                ]
-            }
-        },
-    }
-
-
-def test_the_trust_asks_for_the_external_id(fleet: Fleet) -> None:
-    role = resources(templates.monitoring_template(at_a_path(fleet)))["CentralRole"]
-    [statement] = role["AssumeRolePolicyDocument"]["Statement"]
-    assert statement["Condition"]["StringEquals"] == {"sts:ExternalId": "7"}
-
-
-def test_each_role_may_do_one_thing(fleet: Fleet) -> None:
-    made = resources(templates.monitoring_template(fleet)) | resources(templates.global_template(fleet))
+def test_each_role_may_do_one_thing() -> None:
+    made = monitoring(reference())
+    made |= resources(templates.global_template(reference(), reference().workloads[0]))
     workspace = {"Fn::GetAtt": ["Workspace", "Arn"]}
 
     def check(role: str, policy: str, actions: list[str], resource: object) -> None:
@@ -110,91 +64,156 @@ def test_each_role_may_do_one_thing(fleet: Fleet) -> None:
     assert "Policies" not in made["ExecutionRole"]
 
 
-def test_a_trust_policy_that_iam_would_refuse_is_refused_here(fleet: Fleet) -> None:
-    def with_accounts(count: int) -> Fleet:
-        ids = [f"{number:012}" for number in range(count)]
-        return replace(fleet, workloads=tuple(replace(fleet.workloads[0], account_id=i) for i in ids))
-
-    fits = 20
-    assert trust_characters(with_accounts(fits)) <= 2048
-    per_account = trust_characters(with_accounts(fits)) - trust_characters(with_accounts(fits - 1))
-    too_many = fits + 1 + (2048 - trust_characters(with_accounts(fits))) // per_account
-    templates.monitoring_template(with_accounts(too_many - 1))
-    with pytest.raises(FleetError, match=rf"characters for {too_many} workload accounts, and IAM takes 2048"):
-        templates.monitoring_template(with_accounts(too_many))
+def test_what_is_left_out_is_left_to_amp() -> None:
+    assert "WorkspaceConfiguration" not in monitoring(reference())["Workspace"]
 
 
-def trust_characters(fleet: Fleet) -> int:
-    """As IAM counts the policy that CloudFormation makes of it."""
-    role = resources(templates.monitoring_template(fleet))["CentralRole"]
-    text = json.dumps(role["AssumeRolePolicyDocument"], separators=(",", ":"))
-    resolved = re.sub(r'{"Fn::Sub":("[^"]*")}', r"\1", text.replace("${AWS::Partition}", "aws"))
-    return len(resolved)
-
-
-def test_ecs_acts_for_this_account_only(fleet: Fleet) -> None:
-    for role in resources(templates.global_template(fleet)).values():
-        [statement] = role["AssumeRolePolicyDocument"]["Statement"]
-        assert statement["Condition"]["StringEquals"] == {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}
-        assert statement["Condition"]["ArnLike"] == {
-            "aws:SourceArn": {"Fn::Sub": "arn:${AWS::Partition}:ecs:*:${AWS::AccountId}:*"}
-        }
-
-
-def test_the_collector_never_takes_the_application_down(fleet: Fleet) -> None:
-    collector = containers(fleet)["aws-otel-collector"]
-    application = containers(fleet)["prometheus-demo-app"]
-    assert collector["Essential"] is False
-    assert collector["RestartPolicy"]["Enabled"] is True
-    assert application["Essential"] is True
-    assert application["DependsOn"] == [{"ContainerName": "aws-otel-collector", "Condition": "START"}]
-
-
-def test_the_collector_writes_nowhere_but_into_its_volume(fleet: Fleet) -> None:
-    collector = containers(fleet)["aws-otel-collector"]
-    assert collector["ReadonlyRootFilesystem"] is True
-    assert collector["User"] == "10001:10001"
-    environment = {entry["Name"]: entry["Value"] for entry in collector["Environment"]}
-    assert environment["TRUNKLINE_DATA_DIR"] == collector["MountPoints"][0]["ContainerPath"]
-
-
-def test_the_collector_runs_the_reference_configuration(fleet: Fleet) -> None:
-    environment = {e["Name"]: e["Value"] for e in containers(fleet)["aws-otel-collector"]["Environment"]}
-    assert environment["WORKSPACE_ID"] == {"Ref": "WorkspaceId"}
-    assert environment["CENTRAL_ACCOUNT_ID"] == "111111111111"
-    assert environment["AWS_REGION"] == {"Ref": "AWS::Region"}
-    exporter = yaml.safe_load(environment["AOT_CONFIG_CONTENT"])["exporters"]["awsprometheusremotewrite"]
-    assert exporter == {
-        "endpoint": "https://aps-workspaces.eu-west-1.amazonaws.com"
-        "/workspaces/${env:WORKSPACE_ID}/api/v1/remote_write",
-        "aws_auth": {
-            "region": "eu-west-1",
-            "service": "aps",
-            "role_arn": "arn:aws:iam::${env:CENTRAL_ACCOUNT_ID}:role/ECS-AMP-Central-Role",
-        },
+def test_the_workspace_is_as_it_is_asked_for() -> None:
+    assert monitoring(with_everything())["Workspace"]["WorkspaceConfiguration"] == {
+        "RetentionPeriodInDays": 300,
+        "OutOfOrderTimeWindowInSeconds": 120,
+        "LimitsPerLabelSets": [
+            {
+                "LabelSet": [{"Name": "cloud_account_id", "Value": FIRST}],
+                "Limits": {"MaxSeries": 1_000_000},
+            }
+        ],
     }
 
 
-def test_the_configuration_follows_the_workspace_and_the_role(fleet: Fleet) -> None:
-    elsewhere = replace(
-        fleet,
-        monitoring=MonitoringAccount(account_id="111111111111", region="us-west-2"),
-        names=Names(central_role="Door"),
-        iam_path="/metrics/",
-    )
-    exporters = yaml.safe_load(templates.collector_configuration(elsewhere))["exporters"]
-    exporter = exporters["awsprometheusremotewrite"]
-    assert exporter["endpoint"].startswith("https://aps-workspaces.us-west-2.amazonaws.com/")
-    assert exporter["aws_auth"]["region"] == "us-west-2"
-    assert exporter["aws_auth"]["role_arn"].endswith(":role/metrics/Door")
+def test_a_window_of_zero_is_no_window_and_not_the_default() -> None:
+    fleet = reference()
+    asked = replace(fleet.monitoring.workspace, out_of_order_window_s=0)
+    made = monitoring(replace(fleet, monitoring=replace(fleet.monitoring, workspace=asked)))
+    assert made["Workspace"]["WorkspaceConfiguration"] == {"OutOfOrderTimeWindowInSeconds": 0}
 
 
-def test_a_configuration_of_ones_own_stays_as_it_is(fleet: Fleet) -> None:
-    own = replace(fleet, collector_configuration="receivers: {}  # eu-west-1")
-    assert templates.collector_configuration(own) == "receivers: {}  # eu-west-1"
+def test_the_rules_are_those_of_the_dashboards() -> None:
+    made = monitoring(reference())["Rules"]
+    assert made["Workspace"] == {"Fn::GetAtt": ["Workspace", "Arn"]}
+    assert made["Data"] == rules()
+    [group] = yaml.safe_load(made["Data"])["groups"]
+    assert {"record", "alert"} <= {key for rule in group["rules"] for key in rule}
 
 
-def test_every_service_is_made(fleet: Fleet) -> None:
-    made = services(fleet, index=1)
-    assert sorted(made) == ["BillingService", "BillingTask", "WebShopService", "WebShopTask"]
-    assert services(fleet)["WebShopService"]["DesiredCount"] == 2
+def test_a_workspace_that_exists_is_used_and_not_made() -> None:
+    template = templates.monitoring_template(of_named_things())
+    assert "Workspace" not in resources(template)
+    arn = {
+        "Fn::Sub": f"arn:${{AWS::Partition}}:aps:${{AWS::Region}}:${{AWS::AccountId}}:workspace/{WORKSPACE}"
+    }
+    said = outputs(template)
+    assert said["WorkspaceId"] == WORKSPACE
+    assert said["WorkspaceArn"] == arn
+    assert said["PrometheusEndpoint"] == {
+        "Fn::Sub": "https://aps-workspaces.${AWS::Region}.${AWS::URLSuffix}/workspaces/"
+        + WORKSPACE
+        + "/api/v1/"
+    }
+    assert resources(template)["Rules"]["Workspace"] == arn
+    assert statements(resources(template)["CentralRole"], "remote-write")[0]["Resource"] == arn
+
+
+def test_a_workspace_that_exists_is_not_changed() -> None:
+    fleet = of_named_things()
+    asked = replace(fleet.monitoring.workspace, retention_days=30)
+    with pytest.raises(FleetError, match=f"workspace {WORKSPACE} is used as it is: its retention"):
+        monitoring(replace(fleet, monitoring=replace(fleet.monitoring, workspace=asked)))
+
+
+def test_grafana_is_made_if_asked_for() -> None:
+    assert "Grafana" not in monitoring(reference())
+    template = templates.monitoring_template(with_everything())
+    made = resources(template)
+    assert made["Grafana"]["AuthenticationProviders"] == ["AWS_SSO", "SAML"]
+    assert made["Grafana"]["PermissionType"] == "CUSTOMER_MANAGED"
+    assert made["Grafana"]["RoleArn"] == {"Fn::GetAtt": ["GrafanaRole", "Arn"]}
+    query, choose = statements(made["GrafanaRole"], "query")
+    assert query["Action"] == ["aps:DescribeWorkspace", *templates.QUERY_ACTIONS]
+    assert (choose["Action"], choose["Resource"]) == (["aps:ListWorkspaces"], "*")
+    assert outputs(template)["GrafanaEndpoint"] == {"Fn::GetAtt": ["Grafana", "Endpoint"]}
+
+
+# Roles
+
+
+def test_the_execution_role_reads_the_secrets_that_are_named() -> None:
+    made = resources(templates.global_template(reference(), account(FIRST, services=(OWN,))))
+    secrets, parameters = statements(made["ExecutionRole"], "secrets")
+    assert secrets["Action"] == ["secretsmanager:GetSecretValue"]
+    assert secrets["Resource"] == [f"arn:aws:secretsmanager:eu-west-1:{FIRST}:secret:front-abcdef"]
+    assert parameters["Action"] == ["ssm:GetParameters"]
+    assert parameters["Resource"] == [
+        {"Fn::Sub": "arn:${AWS::Partition}:ssm:*:${AWS::AccountId}:parameter/front/flag"}
+    ]
+
+
+def test_accounts_that_are_alike_share_their_templates() -> None:
+    first, second = account(FIRST), account("444444444444")
+    fleet = replace(reference(), workloads=(first, second))
+    assert templates.global_template(fleet, first) == templates.global_template(fleet, second)
+    for make in (templates.base_template, templates.services_template):
+        assert make(fleet, first, "eu-west-1") == make(fleet, second, "eu-west-1")
+
+
+# Base
+
+
+def test_images_are_scanned_and_tags_are_immutable() -> None:
+    found = resources(templates.base_template(reference(), reference().workloads[0], "eu-west-1"))
+    for repository in ("CollectorRepository", "ApplicationRepository"):
+        assert found[repository]["ImageTagMutability"] == "IMMUTABLE"
+        assert found[repository]["ImageScanningConfiguration"] == {"ScanOnPush": True}
+
+
+def test_only_images_that_are_pushed_have_a_repository() -> None:
+    def check(fleet: Fleet, *expected: str) -> None:
+        template = templates.base_template(fleet, fleet.workloads[0], "eu-west-1")
+        assert {name for name in resources(template) if "Repository" in name} == set(expected)
+        assert {name.removesuffix("Uri") for name in outputs(template) if "Repository" in name} == set(
+            expected
+        )
+
+    check(reference(), "CollectorRepository", "ApplicationRepository")
+    own = account(FIRST, services=(OWN,))
+    check(replace(reference(), workloads=(own,)), "CollectorRepository")
+    check(of_named_things())
+
+
+def test_logs_are_kept_as_long_as_asked_for() -> None:
+    def check(fleet: Fleet, days: int) -> None:
+        made = resources(templates.base_template(fleet, fleet.workloads[0], "eu-west-1"))
+        assert made["LogGroup"]["RetentionInDays"] == days
+
+    check(reference(), 14)
+    check(with_everything(), 30)
+
+
+def test_container_insights_are_off() -> None:
+    made = resources(templates.base_template(reference(), reference().workloads[0], "eu-west-1"))
+    assert made["Cluster"]["ClusterSettings"] == [{"Name": "containerInsights", "Value": "disabled"}]
+
+
+# Organisation
+
+
+def test_the_organization_pulls_and_nobody_else() -> None:
+    made = resources(templates_of_kind("organization")["registry"])
+    assert set(made) == {"CollectorRepository", "ApplicationRepository"}
+    for properties in made.values():
+        [statement] = properties["RepositoryPolicyText"]["Statement"]
+        assert statement["Condition"] == {"StringEquals": {"aws:PrincipalOrgID": "o-abcdefghij"}}
+        assert not [action for action in statement["Action"] if "Put" in action or "Delete" in action]
+
+
+def test_the_units_roles_know_the_central_one() -> None:
+    made = resources(templates_of_kind("organization")["units' roles"])
+    [statement] = statements(made["TaskRole"], of_an_organization().names.assume_policy)
+    role = f"arn:${{AWS::Partition}}:iam::{MONITORING}:role/metrics/ECS-AMP-Central-Role"
+    assert statement["Resource"] == {"Fn::Sub": role}
+
+
+def test_without_an_organization_there_are_no_templates_for_units() -> None:
+    for make in (templates.registry_template, templates.organization_template):
+        with pytest.raises(FleetError, match="name the organization"):
+            make(reference())

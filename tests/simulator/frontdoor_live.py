@@ -34,12 +34,19 @@ class Workspaces:
     def __init__(self) -> None:
         self.known: dict[str, dict[str, Any]] = {}
         self.configurations: dict[str, Any] = {}
+        self._made = 0
 
     async def handle(self, call: Call) -> Answer:
+        if call.operation == "ListWorkspaces":
+            return self._json(200, {"workspaces": self._mine(call)})
         found = self.known.get(call.parameters.get("workspaceId", ""))
-        if call.operation != "CreateWorkspace" and found is None:
+        if call.operation not in {"CreateWorkspace", "ListWorkspaces"} and found is None:
             return self._json(404, {"message": "Workspace not found"})
         match call.operation:
+            case "ListWorkspaces":
+                place = f":aps:{call.region}:{call.account}:"
+                own = [each for each in self.known.values() if place in each["arn"]]
+                return self._json(200, {"workspaces": own})
             case "CreateWorkspace":
                 return self._json(202, self._create(call))
             case "UpdateWorkspaceConfiguration":
@@ -54,15 +61,26 @@ class Workspaces:
     def _create(self, call: Call) -> dict[str, Any]:
         if call.parameters.get("alias") == "refused":
             return {}
-        name = f"ws-{len(self.known) + 1}"
+        self._made += 1
+        name = f"ws-{self._made}"
         self.known[name] = {
             "workspaceId": name,
             "alias": call.parameters.get("alias"),
+            "tags": call.parameters.get("tags", {}),
             "arn": f"arn:aws:aps:{call.region}:{call.account}:workspace/{name}",
             "status": {"statusCode": "ACTIVE"},
             "prometheusEndpoint": f"https://aps-workspaces.{call.region}.amazonaws.com/workspaces/{name}/",
         }
         return self.known[name]
+
+    def _mine(self, call: Call) -> list[dict[str, Any]]:
+        """Those of the caller's account and region whose alias begins as asked for."""
+        place, alias = f":{call.region}:{call.account}:", call.parameters.get("alias") or ""
+        return [
+            found
+            for found in self.known.values()
+            if place in found["arn"] and str(found["alias"]).startswith(alias)
+        ]
 
     @staticmethod
     def _json(status: int, document: Any) -> Answer:

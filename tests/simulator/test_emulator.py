@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -280,6 +281,113 @@ def test_what_is_wrong_is_rolled_back(live: Live) -> None:
     workspace = {"Type": "AWS::APS::Workspace", "Properties": {"Alias": "refused"}}
     check(workspace, because="workspaceId")
     assert live.workspaces.known == known
+
+
+def one_stack(live: Live, resources: dict[str, Any], **more: Any) -> Any:
+    live.deploy(IRELAND, "apart", {"Resources": resources}, **more)
+    return live.client("cloudformation", IRELAND)
+
+
+def gone(cloudformation: Any, stack: str) -> None:
+    cloudformation.delete_stack(StackName=stack)
+    cloudformation.get_waiter("stack_delete_complete").wait(
+        StackName=stack, WaiterConfig={"Delay": 0.05, "MaxAttempts": 100}
+    )
+
+
+def test_types_that_ministack_lacks(live: Live) -> None:
+    network = {
+        "Vpc": {"Type": "AWS::EC2::VPC", "Properties": {"CidrBlock": "10.9.0.0/16"}},
+        "Subnet": {
+            "Type": "AWS::EC2::Subnet",
+            "Properties": {"VpcId": {"Ref": "Vpc"}, "CidrBlock": "10.9.0.0/24"},
+        },
+        "Address": {"Type": "AWS::EC2::EIP", "Properties": {"Domain": "vpc"}},
+        "Nat": {
+            "Type": "AWS::EC2::NatGateway",
+            "Properties": {
+                "SubnetId": {"Ref": "Subnet"},
+                "AllocationId": {"Fn::GetAtt": ["Address", "AllocationId"]},
+            },
+        },
+    }
+    store = {
+        "Store": {"Type": "AWS::APS::Workspace", "Properties": {"Alias": "rules"}},
+        "Rules": {
+            "Type": "AWS::APS::RuleGroupsNamespace",
+            "Properties": {
+                "Name": "own",
+                "Workspace": {"Fn::GetAtt": ["Store", "Arn"]},
+                "Data": "groups: []",
+            },
+        },
+        "Grafana": {"Type": "AWS::Grafana::Workspace", "Properties": {"Name": "shown"}},
+    }
+    cloudformation = one_stack(live, {**network, **store}, Tags=[{"Key": "of", "Value": "tests"}])
+    resources = cloudformation.describe_stack_resources(StackName="apart")["StackResources"]
+    names = {each["LogicalResourceId"]: each["PhysicalResourceId"] for each in resources}
+    ec2 = live.client("ec2")
+    [gateway] = ec2.describe_nat_gateways(NatGatewayIds=[names["Nat"]])["NatGateways"]
+    assert gateway["SubnetId"] == names["Subnet"]
+    assert {"Key": "of", "Value": "tests"} in gateway["Tags"]
+    [address] = ec2.describe_addresses()["Addresses"]
+    assert address["PublicIp"] == names["Address"]
+    assert names["Rules"].endswith("/own")
+    assert names["Grafana"].startswith("g-")
+    [workspace] = [each for each in live.workspaces.known.values() if each["alias"] == "rules"]
+    assert workspace["tags"] == {"of": "tests"}
+    gone(cloudformation, "apart")
+    assert ec2.describe_addresses()["Addresses"] == []
+
+
+def test_a_repository_and_a_workspace_are_taken_up(live: Live) -> None:
+    resources = {
+        "Images": {
+            "Type": "AWS::ECR::Repository",
+            "Properties": {"RepositoryName": "kept/images"},
+            "DeletionPolicy": "RetainExceptOnCreate",
+        },
+        "Store": {
+            "Type": "AWS::APS::Workspace",
+            "Properties": {"Alias": "kept"},
+            "DeletionPolicy": "RetainExceptOnCreate",
+        },
+    }
+    gone(one_stack(live, resources), "apart")
+    [workspace] = [each for each in live.workspaces.known.values() if each["alias"] == "kept"]
+    cloudformation = live.client("cloudformation", IRELAND)
+    change = cloudformation.create_change_set(
+        StackName="apart",
+        ChangeSetName="again",
+        ChangeSetType="IMPORT",
+        TemplateBody=json.dumps({"Resources": {"Store": resources["Store"]}}),
+        ResourcesToImport=[
+            {
+                "ResourceType": "AWS::APS::Workspace",
+                "LogicalResourceId": "Store",
+                "ResourceIdentifier": {"Arn": workspace["arn"]},
+            }
+        ],
+    )
+    cloudformation.execute_change_set(ChangeSetName=change["Id"])
+    cloudformation.get_waiter("stack_import_complete").wait(
+        StackName="apart", WaiterConfig={"Delay": 0.05, "MaxAttempts": 100}
+    )
+    one_stack(live, resources, kind="UPDATE", ImportExistingResources=True)
+    events = cloudformation.describe_stack_events(StackName="apart")["StackEvents"]
+    taken = {each["LogicalResourceId"] for each in events if each["ResourceStatus"] == "IMPORT_COMPLETE"}
+    assert taken >= {"Images", "Store"}
+    gone(cloudformation, "apart")
+    live.client("ecr").delete_repository(repositoryName="kept/images", force=True)
+
+
+def test_a_service_needs_its_cluster(live: Live) -> None:
+    service = {"Type": "AWS::ECS::Service", "Properties": {"Cluster": "nowhere", "TaskDefinition": "app"}}
+    cloudformation = live.client("cloudformation", IRELAND)
+    assert deploy(cloudformation, "lost", {"Resources": {"S": service}}) == "ROLLBACK_COMPLETE"
+    events = cloudformation.describe_stack_events(StackName="lost")["StackEvents"]
+    [failed] = [each for each in events if each["ResourceStatus"] == "CREATE_FAILED"]
+    assert "ClusterNotFoundException" in failed["ResourceStatusReason"]
 
 
 def test_a_role_keeps_its_permissions_boundary(live: Live) -> None:

@@ -14,6 +14,8 @@ from trunkline.errors import ConfigError, TrunklineError, UsageError
 COMMANDS: Final = {
     "demo": ("trunkline.cli.demo", "two workload accounts, one workspace, all on this computer"),
     "collector": ("trunkline.cli.collector", "run the agent that scrapes and delivers"),
+    "fleet": ("trunkline.cli.fleet", "plan, deploy, verify and remove the accounts of a fleet.yaml"),
+    "images": ("trunkline.cli.images", "build and push the images of the collector and the demo application"),
     "simulator": ("trunkline.cli.simulator", "AWS accounts, ECS tasks and a workspace on this computer"),
     "query": ("trunkline.cli.query", "ask a workspace with PromQL, in the simulator or in AWS"),
     "dashboards": ("trunkline.cli.dashboards", "dashboards and alerting rules, as files or into a Grafana"),
@@ -21,11 +23,12 @@ COMMANDS: Final = {
 
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
+EXIT_SOME_FAILED: Final = 3
 EXIT_INTERRUPTED: Final = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code: 0 done, 1 failed, 2 wrong usage or configuration."""
+    """Run one command; returns the exit code: 0 done, 1 failed, 2 wrong usage or configuration, 3 some accounts."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     options = _parser(arguments).parse_args(arguments)
     try:

@@ -1,36 +1,54 @@
-"""Where the tasks of an account run when its owner names no network: the default VPC of the region."""
+"""What the stacks of an account and region have to be told of the network: looked up, or named by its owner."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from trunkline.errors import FleetError
+from trunkline.fleet.model import Network
+from trunkline.fleet.templates import BaseParameter, ServicesParameter
 
 
-@dataclass(frozen=True, slots=True)
-class Network:
-    """Subnets, in the order of their names, and one security group in the same VPC."""
+def network_parameters(network: Network, ec2: Any) -> dict[str, str]:
+    """What the stacks of a region have to be told of the network beyond what the base stack makes and tells itself.
 
-    subnet_ids: tuple[str, ...]
-    security_group_id: str
+    Raises `FleetError` when there is no default VPC where one is wanted, or a subnet is not in the VPC named.
+    """
+    told: dict[str, tuple[str, ...]] = {}
+    if network.kind != "new":
+        told[ServicesParameter.SUBNETS] = network.subnets or default_subnets(ec2)
+    if network.security_groups:
+        told[ServicesParameter.SECURITY_GROUPS] = network.security_groups
+    if network.kind == "existing" and "s3" in network.endpoints:
+        told[BaseParameter.ROUTE_TABLES] = _route_tables(network, ec2)
+    return {name: ",".join(ids) for name, ids in told.items()}
 
 
-def default_network(ec2: Any) -> Network:
-    """The default subnets and the default security group, which lets everything out and only itself in.
+def default_subnets(ec2: Any) -> tuple[str, ...]:
+    """The default subnets of the region's default VPC.
 
     Raises `FleetError` when the region has no default VPC, or one that lost its default subnets.
     """
     vpcs = ec2.describe_vpcs(Filters=[_filter("is-default", "true")])["Vpcs"]
     if not vpcs:
         raise FleetError(f"there is no default VPC; {_remedy(ec2)}")
-    in_vpc = _filter("vpc-id", vpcs[0]["VpcId"])
-    subnets = ec2.describe_subnets(Filters=[in_vpc, _filter("default-for-az", "true")])["Subnets"]
-    groups = ec2.describe_security_groups(Filters=[in_vpc, _filter("group-name", "default")])
+    wanted = [_filter("vpc-id", vpcs[0]["VpcId"]), _filter("default-for-az", "true")]
+    subnets = ec2.describe_subnets(Filters=wanted)["Subnets"]
     if not subnets:
         raise FleetError(f"the default VPC has no default subnet; {_remedy(ec2)}")
-    subnet_ids = sorted(subnet["SubnetId"] for subnet in subnets)
-    return Network(tuple(subnet_ids), groups["SecurityGroups"][0]["GroupId"])
+    return tuple(sorted(subnet["SubnetId"] for subnet in subnets))
+
+
+def _route_tables(network: Network, ec2: Any) -> tuple[str, ...]:
+    """The tables that lead the subnets anywhere; a subnet without one of its own goes by the VPC's main one."""
+    found = ec2.describe_route_tables(Filters=[_filter("vpc-id", network.vpc_id)])["RouteTables"]
+    tables = {}
+    for table in found:
+        for each in table["Associations"]:
+            tables["main" if each.get("Main") else each.get("SubnetId", "")] = table["RouteTableId"]
+    if "main" not in tables:
+        raise FleetError(f"{network.vpc_id} has no route table; check that it is the VPC of the subnets")
+    return tuple(sorted({tables.get(subnet, tables["main"]) for subnet in network.subnets}))
 
 
 def _filter(name: str, value: str) -> dict[str, Any]:
@@ -38,4 +56,7 @@ def _filter(name: str, value: str) -> dict[str, Any]:
 
 
 def _remedy(ec2: Any) -> str:
-    return f"create it with: aws ec2 create-default-vpc --region {ec2.meta.region_name}"
+    return (
+        f"create it with: aws ec2 create-default-vpc --region {ec2.meta.region_name}; or give the region a network of "
+        "its own: vpc: new with a cidr"
+    )

@@ -1,222 +1,179 @@
 """One CloudFormation stack: brought to what its template says through a change set, or deleted.
 
-Whoever calls waits; `on_text` is told what happens meanwhile, in a few words. What AWS answers to a request
-it refuses outright (no permission, a parameter missing) is raised as it is, a botocore `ClientError`.
+Whoever calls waits, and is told what happens meanwhile, in a few words. What AWS answers to a request it refuses
+outright (no permission, a parameter missing) is raised as it is, a botocore `ClientError`.
+
+A stack may be found in any state: one that we left while AWS was busy with it is waited for, a rollback that
+got stuck is continued, and a stack whose creation failed is deleted and made anew.
 """
 
 from __future__ import annotations
 
-import time
-import uuid
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from itertools import takewhile
-from typing import Any, Final
-
-from botocore.exceptions import ClientError
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Literal
 
 from trunkline.errors import FleetError
+from trunkline.fleet.changes import ChangeSet, Stack, create_change_set, delete_abandoned, is_as_wanted
+from trunkline.fleet.watch import TOKEN_PREFIX, Follower, Watch, describe, is_in_progress, new_token, token_of
 
-OnText = Callable[[str], None]
-
-_FIRST_POLL_S: Final = 0.05
-_LONGEST_POLL_S: Final = 5.0
-# A change set without changes ends FAILED, with one of these in its reason.
-_NO_CHANGES: Final = ("didn't contain changes", "No updates are to be performed")
 # Created, rolled back and of no more use: CloudFormation only lets such a stack be deleted.
-_DEAD: Final = ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED", "DELETE_FAILED")
+DEAD: Final = ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED", "DELETE_FAILED")
+STUCK: Final = "UPDATE_ROLLBACK_FAILED"
 _ABSENT: Final = ("", "REVIEW_IN_PROGRESS", "DELETE_COMPLETE")
-# How creating or updating ends, and how deleting does; an old status may still be shown for a moment.
-_CREATED: Final = ("CREATE_COMPLETE", "CREATE_FAILED", "ROLLBACK_COMPLETE", "ROLLBACK_FAILED")
-_UPDATED: Final = ("UPDATE_COMPLETE", "UPDATE_FAILED", "UPDATE_ROLLBACK_COMPLETE", "UPDATE_ROLLBACK_FAILED")
 _GONE: Final = ("", "DELETE_COMPLETE")
-_DELETED: Final = (*_GONE, "DELETE_FAILED")
-# The reason of a resource that only failed because another one did.
-_CANCELLED: Final = "cancelled"
+_DONE: Final = ("CREATE_COMPLETE", "UPDATE_COMPLETE", "IMPORT_COMPLETE")
+
+Change = Literal["created", "updated", "unchanged"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stack:
-    """A stack as it should be."""
+@dataclass(frozen=True, slots=True)
+class Deployed:
+    """What became of a stack, and its outputs."""
 
-    name: str
-    template: str
-    parameters: Mapping[str, str] = field(default_factory=dict)
-    tags: Mapping[str, str] = field(default_factory=dict)
+    change: Change
+    outputs: Mapping[str, str] = field(default_factory=dict)
 
 
-def deploy_stack(cloudformation: Any, stack: Stack, on_text: OnText) -> dict[str, str]:
-    """Create the stack, or bring it up to date, and return its outputs.
+def deploy_stack(cloudformation: Any, stack: Stack, follower: Follower) -> Deployed:
+    """Create the stack, or bring it up to date.
 
-    A stack whose creation failed earlier is replaced; one that is as it should be is left alone. Raises
-    `FleetError` with the first resource that failed and AWS's words about it, after the rollback.
+    Raises `FleetError` with the first resource that failed and AWS's words about it, after the rollback.
     """
-    status = stack_status(cloudformation, stack.name)
-    if status in _DEAD:
-        delete_stack(cloudformation, stack.name, on_text)
-        status = ""
-    _refuse_busy(stack.name, status)
-    creates = status in _ABSENT
-    change_set_arn = _create_change_set(cloudformation, stack, creates=creates)
-    if _has_changes(cloudformation, stack.name, change_set_arn, creates=creates):
-        on_text("creating" if creates else "updating")
-        _execute(cloudformation, stack.name, change_set_arn, on_text, creates=creates)
+    found = _repaired(cloudformation, stack.name, follower)
+    if found and found["StackStatus"] in DEAD:
+        delete_stack(cloudformation, stack.name, follower)
+        found = None
+    if found is None or found["StackStatus"] in _ABSENT:
+        return _create(cloudformation, stack, follower)
+    return _update(cloudformation, stack, found, follower)
+
+
+def _create(cloudformation: Any, stack: Stack, follower: Follower) -> Deployed:
+    if stack.adopt:
+        follower.on_text("taking up what exists")
+        made = create_change_set(cloudformation, _only_adopted(stack), "IMPORT", follower.halt)
+        if made:
+            _execute(cloudformation, stack.name, made, follower)
+        kind: Literal["CREATE", "UPDATE"] = "UPDATE"
     else:
-        on_text("unchanged")
-    return stack_outputs(cloudformation, stack.name)
+        kind = "CREATE"
+    change_set = create_change_set(cloudformation, stack, kind, follower.halt)
+    if change_set is None:
+        return Deployed("created", stack_outputs(cloudformation, stack.name))
+    follower.on_text("creating")
+    return Deployed("created", _execute(cloudformation, stack.name, change_set, follower))
 
 
-def delete_stack(cloudformation: Any, name: str, on_text: OnText) -> None:
-    """Delete the stack with everything in it; a stack that does not exist is no error.
+def _only_adopted(stack: Stack) -> Stack:
+    """The stack with nothing but what it takes up: an import allows for no other change, not even outputs or tags."""
+    resources = json.loads(stack.template)["Resources"]
+    template = {"Resources": {name: resources[name] for name in stack.adopt}}
+    return replace(stack, template=json.dumps(template), parameters={}, tags={})
+
+
+def _update(cloudformation: Any, stack: Stack, found: Mapping[str, Any], follower: Follower) -> Deployed:
+    if found["StackStatus"] in _DONE and is_as_wanted(cloudformation, found, stack):
+        delete_abandoned(cloudformation, stack.name)
+        follower.on_text("unchanged")
+        return Deployed("unchanged", _outputs(found))
+    change_set = create_change_set(cloudformation, stack, "UPDATE", follower.halt)
+    if change_set is None:
+        delete_abandoned(cloudformation, stack.name)
+        follower.on_text("unchanged")
+        return Deployed("unchanged", _outputs(found))
+    follower.on_text("updating")
+    return Deployed("updated", _execute(cloudformation, stack.name, change_set, follower))
+
+
+def _execute(cloudformation: Any, name: str, change_set: ChangeSet, follower: Follower) -> Mapping[str, str]:
+    """Make the changes, and return the stack's outputs."""
+    token = new_token()
+    cloudformation.execute_change_set(ChangeSetName=change_set.arn, ClientRequestToken=token)
+    watch = Watch(cloudformation, change_set.stack_id, token, follower)
+    found = watch.until_settled()
+    if found is None or found["StackStatus"] not in _DONE:
+        status = found["StackStatus"] if found else "deleted"
+        raise FleetError(f"stack {name} was rolled back ({status}): {watch.first_failure()}")
+    return _outputs(found)
+
+
+def delete_stack(cloudformation: Any, name: str, follower: Follower) -> bool:
+    """Delete the stack with what it does not retain; False when there is none, which is no error.
 
     Raises `FleetError` with the first resource that could not be deleted.
     """
-    found = _describe(cloudformation, name)
-    if found is None:
-        on_text("does not exist")
-        return
-    on_text("deleting")
-    stack_id = found["StackId"]
-    watch = _Watch(cloudformation, stack_id, on_text)
-    cloudformation.delete_stack(StackName=stack_id)
-    if watch.until(_DELETED) not in _GONE:
-        raise FleetError(f"stack {name} could not be deleted: {watch.first_failure()}")
-    on_text("deleted")
+    found = _settled(cloudformation, name, follower)
+    if found is None or found["StackStatus"] in _GONE:
+        follower.on_text("does not exist")
+        return False
+    follower.on_text("deleting")
+    token = new_token()
+    cloudformation.delete_stack(StackName=found["StackId"], ClientRequestToken=token)
+    if found["StackStatus"] != "REVIEW_IN_PROGRESS":  # an empty stack goes at once and without events
+        watch = Watch(cloudformation, found["StackId"], token, follower)
+        left = watch.until_settled()
+        if left and left["StackStatus"] not in _GONE:
+            raise FleetError(f"stack {name} could not be deleted: {watch.first_failure()}")
+    follower.on_text("deleted")
+    return True
 
 
 def stack_status(cloudformation: Any, name: str) -> str:
     """The stack's status, such as `CREATE_COMPLETE`, or an empty string when there is no such stack."""
-    found = _describe(cloudformation, name)
+    found = describe(cloudformation, name)
     return str(found["StackStatus"]) if found else ""
 
 
 def stack_outputs(cloudformation: Any, name: str) -> dict[str, str]:
     """The stack's outputs. Raises `FleetError` when there is no such stack."""
-    found = _describe(cloudformation, name)
+    found = describe(cloudformation, name)
     if found is None:
         raise FleetError(f"stack {name} does not exist; deploy the fleet first")
+    return _outputs(found)
+
+
+def _outputs(found: Mapping[str, Any]) -> dict[str, str]:
     return {output["OutputKey"]: output["OutputValue"] for output in found.get("Outputs", [])}
 
 
-def _describe(cloudformation: Any, name: str) -> dict[str, Any] | None:
-    try:
-        stacks = cloudformation.describe_stacks(StackName=name)["Stacks"]
-    except ClientError as error:
-        # CloudFormation has no code of its own for this.
-        if "does not exist" in str(error):
-            return None
-        raise
-    return dict(stacks[0])
+def is_ours(token: str) -> bool:
+    """Whether a change with this client request token was begun by us."""
+    return token.startswith(TOKEN_PREFIX)
 
 
-def _refuse_busy(name: str, status: str) -> None:
-    if status.endswith("_IN_PROGRESS") and status not in _ABSENT:
-        raise FleetError(f"stack {name} is being changed by somebody else ({status}); repeat when it is done")
-    if status == "UPDATE_ROLLBACK_FAILED":
+def busy_text(name: str, status: str) -> str:
+    return f"stack {name} is being changed by somebody else ({status}); repeat when it is done"
+
+
+def _settled(cloudformation: Any, name: str, follower: Follower) -> dict[str, Any] | None:
+    """The stack once nobody changes it any more. Raises `FleetError` when somebody else does."""
+    found = describe(cloudformation, name)
+    if found is None or not is_in_progress(found["StackStatus"]):
+        return found
+    stack_id, status = found["StackId"], found["StackStatus"]
+    token = token_of(cloudformation, stack_id)
+    if not is_ours(token):
+        raise FleetError(busy_text(name, status))
+    follower.on_text(f"waiting for what an earlier run began ({status.lower().replace('_', ' ')})")
+    settled = Watch(cloudformation, stack_id, token, follower).until_settled()
+    return None if settled is None or settled["StackStatus"] in _GONE else settled
+
+
+def _repaired(cloudformation: Any, name: str, follower: Follower) -> dict[str, Any] | None:
+    """The stack in a state that can be updated, or dead, or None."""
+    found = _settled(cloudformation, name, follower)
+    if found is None or found["StackStatus"] != STUCK:
+        return found
+    follower.on_text("continuing the rollback that got stuck")
+    token = new_token()
+    cloudformation.continue_update_rollback(StackName=found["StackId"], ClientRequestToken=token)
+    watch = Watch(cloudformation, found["StackId"], token, follower)
+    settled = watch.until_settled()
+    if settled and settled["StackStatus"] == STUCK:
         raise FleetError(
-            f"stack {name} is stuck in {status}; repair what its events name, then run: "
-            f"aws cloudformation continue-update-rollback --stack-name {name}"
+            f"stack {name} is stuck in {STUCK}: {watch.first_failure()}; repair what that names, or give it up "
+            f"with: aws cloudformation continue-update-rollback --stack-name {name} --resources-to-skip …"
         )
-
-
-def _create_change_set(cloudformation: Any, stack: Stack, *, creates: bool) -> str:
-    answer = cloudformation.create_change_set(
-        StackName=stack.name,
-        ChangeSetName=f"trunkline-{uuid.uuid4().hex}",
-        ChangeSetType="CREATE" if creates else "UPDATE",
-        TemplateBody=stack.template,
-        Parameters=[
-            {"ParameterKey": key, "ParameterValue": value} for key, value in stack.parameters.items()
-        ],
-        Tags=[{"Key": key, "Value": value} for key, value in stack.tags.items()],
-        Capabilities=["CAPABILITY_NAMED_IAM"],
-    )
-    return str(answer["Id"])
-
-
-def _has_changes(cloudformation: Any, name: str, change_set_arn: str, *, creates: bool) -> bool:
-    """Wait for the change set; False, and it is removed, when there is nothing to change."""
-    answer = _settled_change_set(cloudformation, change_set_arn)
-    if answer["Status"] == "CREATE_COMPLETE":
-        return True
-    cloudformation.delete_change_set(ChangeSetName=change_set_arn)
-    reason = answer.get("StatusReason", "no reason given")
-    if not creates and any(words in reason for words in _NO_CHANGES):
-        return False
-    if creates:  # a change set that would have created a stack leaves an empty one behind
-        cloudformation.delete_stack(StackName=name)
-    raise FleetError(f"stack {name}: CloudFormation refused the change set: {reason}")
-
-
-def _settled_change_set(cloudformation: Any, change_set_arn: str) -> dict[str, Any]:
-    for _ in _polls():
-        answer = cloudformation.describe_change_set(ChangeSetName=change_set_arn)
-        if answer["Status"] in ("CREATE_COMPLETE", "FAILED"):
-            return dict(answer)
-    raise AssertionError("polls have no end")
-
-
-def _execute(cloudformation: Any, name: str, change_set_arn: str, on_text: OnText, *, creates: bool) -> None:
-    watch = _Watch(cloudformation, name, on_text)
-    cloudformation.execute_change_set(ChangeSetName=change_set_arn)
-    status = watch.until((*_CREATED, *_GONE) if creates else _UPDATED)
-    if status not in ("CREATE_COMPLETE", "UPDATE_COMPLETE"):
-        raise FleetError(f"stack {name} was rolled back ({status}): {watch.first_failure()}")
-
-
-class _Watch:
-    """Follows the events of a stack from the moment it is made, and tells of each resource once."""
-
-    def __init__(self, cloudformation: Any, stack: str, on_text: OnText) -> None:
-        self._cloudformation = cloudformation
-        self._stack = stack
-        self._on_text = on_text
-        self._seen = {event["EventId"] for event in self._events()}
-        self._failures: list[str] = []
-
-    def until(self, endings: tuple[str, ...]) -> str:
-        """Wait for one of these statuses and return it; that of a stack that is gone is an empty string."""
-        for _ in _polls():
-            status = stack_status(self._cloudformation, self._stack)
-            self._tell_news()
-            if status in endings:
-                return status
-        raise AssertionError("polls have no end")
-
-    def first_failure(self) -> str:
-        """The resource that failed first, and why: what came after it are consequences."""
-        return self._failures[0] if self._failures else "AWS gave no reason; see the stack's events"
-
-    def _tell_news(self) -> None:
-        # The newest comes first, so the rest is known from the first known one on.
-        news = list(takewhile(lambda event: event["EventId"] not in self._seen, self._events()))
-        for event in reversed(news):
-            self._seen.add(event["EventId"])
-            if event["ResourceType"] != "AWS::CloudFormation::Stack":
-                self._tell(event)
-
-    def _tell(self, event: dict[str, Any]) -> None:
-        resource = f"{event['LogicalResourceId']} ({event['ResourceType']})"
-        status, reason = event["ResourceStatus"], event.get("ResourceStatusReason", "")
-        if status.endswith("_FAILED") and _CANCELLED not in reason:
-            self._failures.append(f"{resource}: {reason or status}")
-        if not status.endswith("_IN_PROGRESS"):
-            self._on_text(f"{resource} {status.lower().replace('_', ' ')}")
-
-    def _events(self) -> Iterator[dict[str, Any]]:
-        pages = self._cloudformation.get_paginator("describe_stack_events")
-        try:
-            for page in pages.paginate(StackName=self._stack):
-                yield from page["StackEvents"]
-        except ClientError as error:
-            if "does not exist" not in str(error):
-                raise
-
-
-def _polls() -> Iterator[None]:
-    """Endless turns, quick at first for what answers at once, then no faster than AWS likes."""
-    pause_s = _FIRST_POLL_S
-    while True:
-        yield
-        time.sleep(pause_s)
-        pause_s = min(pause_s * 1.5, _LONGEST_POLL_S)
+    return settled

@@ -4,6 +4,10 @@
     __main__.py     the process
     adaptation.py   what ministack's CloudFormation is taught in it
     workspaces.py   the resource type AWS::APS::Workspace
+    types.py        other resource types that ministack lacks
+    cloudformation.py  what it is told of types: tags, imports, replacement, drift
+    stacksets.py    StackSets for the units of an organisation
+    network.py      the default VPC's way out
     door.py         the front door as the process reaches it
 
 docs/decisions/0003-emulator.md says why ministack.

@@ -13,13 +13,19 @@ from types import ModuleType
 from typing import Any, Final
 
 from trunkline.errors import SimulatorError
+from trunkline.simulator.emulator.cloudformation import read_services, tell_of_types
 from trunkline.simulator.emulator.door import InternalDoor
+from trunkline.simulator.emulator.network import with_way_out
+from trunkline.simulator.emulator.stacksets import StackSets
+from trunkline.simulator.emulator.types import more_types
 from trunkline.simulator.emulator.workspaces import Workspaces
 
 VERSION: Final = "1.5.33"
 """The ministack whose inner parts are known here."""
 
 Handlers = dict[str, dict[str, Any]]
+
+_PARTS: Final = ("changesets", "drift", "handlers", "provisioners", "stacks")
 
 
 def adapt(front_door: InternalDoor) -> None:
@@ -30,23 +36,27 @@ def adapt(front_door: InternalDoor) -> None:
             f"pip install 'ministack=={VERSION}'"
         )
     # By name, because only this process may load the emulator, and because it is untyped.
-    responses, ecs, iam, handlers, provisioners, stacks = (
+    responses, ecr, ecs, ec2, iam = (
         import_module(f"ministack.{name}")
-        for name in (
-            "core.responses",
-            "services.ecs",
-            "services.iam",
-            "services.cloudformation.handlers",
-            "services.cloudformation.provisioners",
-            "services.cloudformation.stacks",
-        )
+        for name in ("core.responses", "services.ecr", "services.ecs", "services.ec2", "services.iam")
     )
+    parts = {name: import_module(f"ministack.services.cloudformation.{name}") for name in _PARTS}
+    handlers, provisioners, stacks = (parts[name] for name in ("handlers", "provisioners", "stacks"))
     known: Handlers = provisioners._RESOURCE_HANDLERS  # noqa: SLF001 (it has no public way to add a type)
-    known["AWS::APS::Workspace"] = Workspaces(front_door, responses).handlers()
+    workspaces = Workspaces(front_door, responses)
+    known["AWS::APS::Workspace"] = workspaces.handlers()
+    types, kept = more_types(ec2, responses)
+    known.update(types)
+    tell_of_types(parts, ecr, workspaces, kept)
+    read_services(ecs, parts["drift"])
     _replace(stacks, "_runs_on_worker_thread", _on_worker_thread_too)
     # Capabilities are only checked with the emulator's own authorisation on.
     _replace(handlers, "_capabilities_enforced", lambda _: lambda: True)
+    actions, organizations = handlers._ACTION_HANDLERS, import_module("ministack.services.organizations")  # noqa: SLF001
+    stacks_by_name = import_module("ministack.services.cloudformation")._stacks  # noqa: SLF001
+    actions.update(StackSets(responses, organizations, actions, stacks_by_name).actions())
     _announce_services(front_door, ecs, responses)
+    _replace(ec2, "_init_defaults", with_way_out(ec2))
     _complete_roles(known, iam)
     _complete_tasks(known, ecs)
     for kind in (name for name in known if name.startswith("AWS::IAM::")):
@@ -145,6 +155,11 @@ def _complete_tasks(known: Handlers, ecs: ModuleType) -> None:
         return made
 
     def creating_service(logical_id: str, props: dict[str, Any], stack: str) -> Any:
+        if str(props.get("Cluster", "default")).rpartition("/")[2] not in ecs._clusters:  # noqa: SLF001
+            raise ValueError(
+                "Invalid request provided: CreateService error: Cluster not found. (Service: AmazonECS; "
+                "Status Code: 400; Error Code: ClusterNotFoundException)"
+            )
         made = create_service(logical_id, _with_count(props), stack)
         ecs._services[made[0].partition(":service/")[2]].update(service_fields(props))  # noqa: SLF001
         return made

@@ -71,6 +71,26 @@ class Workspaces:
             if not str(error).startswith("404"):
                 raise
 
+    def take_up(self, identifier: Mapping[str, str]) -> tuple[str, dict[str, str]]:
+        """A workspace that exists becomes a stack's; answers its ARN and attributes."""
+        return self._described(_id(identifier["Arn"]))
+
+    def import_problem(self, arn: str) -> str | None:
+        """CloudFormation's reason for not taking up a workspace, or None."""
+        try:
+            self._aps("GET", f"/workspaces/{_id(arn)}")
+        except ValueError:
+            return f"Resource of type 'AWS::APS::Workspace' with identifier '{arn}' was not found."
+        return None
+
+    def read(self, physical_id: str, _props: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The properties it has now, for the detection of drift; None when it is gone."""
+        try:
+            found = self._aps("GET", f"/workspaces/{_id(physical_id)}")["workspace"]
+        except ValueError:
+            return None
+        return {"Alias": found.get("alias", "")}
+
     def _configure(self, workspace: str, props: Mapping[str, Any]) -> None:
         if configuration := props.get("WorkspaceConfiguration"):
             self._aps("PATCH", f"/workspaces/{workspace}/configuration", configuration_fields(configuration))
@@ -120,4 +140,6 @@ def _id(arn: str) -> str:
 
 
 def _tags(props: Mapping[str, Any]) -> dict[str, str]:
-    return {tag["Key"]: tag["Value"] for tag in props.get("Tags", [])}
+    # What CloudFormation adds itself, the API refuses from others.
+    tags = {tag["Key"]: tag["Value"] for tag in props.get("Tags", [])}
+    return {key: value for key, value in tags.items() if not key.startswith("aws:")}

@@ -7,11 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
 
-from trunkline.simulator.frontdoor.errors import AccessDeniedError
-from trunkline.simulator.frontdoor.roles import Role, Roles
-from trunkline.simulator.frontdoor.sessions import Clock, Identity
-from trunkline.simulator.frontdoor.signature import UnknownTokenError
-from trunkline.simulator.iam import (
+from trunkline.aws.iam import (
     AWS_MANAGED_POLICIES,
     AccessRequest,
     Decision,
@@ -20,6 +16,10 @@ from trunkline.simulator.iam import (
     Principal,
     evaluate,
 )
+from trunkline.simulator.frontdoor.errors import AccessDeniedError
+from trunkline.simulator.frontdoor.roles import Role, Roles
+from trunkline.simulator.frontdoor.sessions import Clock, Identity
+from trunkline.simulator.frontdoor.signature import UnknownTokenError
 
 _ADMINISTRATOR: Final = (AWS_MANAGED_POLICIES["arn:aws:iam::aws:policy/AdministratorAccess"],)
 

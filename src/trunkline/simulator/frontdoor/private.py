@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from aiohttp import web
 
+from trunkline.aws.iam import PolicyError, parse_policy
 from trunkline.errors import SimulatorError
 from trunkline.simulator.frontdoor import events
 from trunkline.simulator.frontdoor.authority import Authority, Question
@@ -24,7 +25,6 @@ from trunkline.simulator.frontdoor.signature import (
     header,
     verify,
 )
-from trunkline.simulator.iam import PolicyError, parse_policy
 
 
 class AuthorizeApi:

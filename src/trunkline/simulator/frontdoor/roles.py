@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import unquote
 
+from trunkline.aws.iam import Policy, PolicyError, managed_policy, parse_policy
 from trunkline.simulator.frontdoor.backend import Backend
 from trunkline.simulator.frontdoor.errors import AwsError
-from trunkline.simulator.iam import Policy, PolicyError, managed_policy, parse_policy
 
 _log = logging.getLogger(__name__)
 

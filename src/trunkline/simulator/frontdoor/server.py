@@ -26,9 +26,11 @@ from trunkline.simulator.frontdoor.errors import AwsError, ThrottledError, answe
 from trunkline.simulator.frontdoor.events import ServiceChange, ServiceListener
 from trunkline.simulator.frontdoor.faults import Faults
 from trunkline.simulator.frontdoor.private import AuthorizeApi, InternalApi
+from trunkline.simulator.frontdoor.quotas import answer_quotas
 from trunkline.simulator.frontdoor.roles import Roles
 from trunkline.simulator.frontdoor.sessions import AccessKey, Clock, Credentials, Sessions
 from trunkline.simulator.frontdoor.signature import SignatureError, parse_authorization, verify
+from trunkline.simulator.frontdoor.simulation import Simulation
 from trunkline.simulator.frontdoor.sts import Sts
 
 _log = logging.getLogger(__name__)
@@ -77,6 +79,8 @@ class FrontDoor:
         self.sessions = Sessions(clock, ended=self.roles.changed)
         self.authority = Authority(self.roles, clock, organization)
         self.handlers: dict[str, Handler] = {
+            "iam": Simulation(self.roles).handle,
+            "servicequotas": answer_quotas,
             "sts": Sts(self.authority, self.sessions).handle,
             **(handlers or {}),
         }

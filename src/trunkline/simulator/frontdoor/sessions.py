@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final, TypeAlias
 
+from trunkline.aws.iam import Policy, Principal
 from trunkline.simulator.frontdoor.signature import Key
-from trunkline.simulator.iam import Policy, Principal
 
 Clock: TypeAlias = Callable[[], float]
 """Seconds since the epoch."""

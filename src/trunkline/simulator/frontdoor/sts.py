@@ -11,12 +11,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 from xml.sax.saxutils import escape
 
+from trunkline.aws.iam import Policy, PolicyError, managed_policy, parse_policy
 from trunkline.simulator.frontdoor.authority import Authority
 from trunkline.simulator.frontdoor.calls import Answer, Call, Protocol
 from trunkline.simulator.frontdoor.errors import AwsError, unknown_operation
 from trunkline.simulator.frontdoor.roles import Role
 from trunkline.simulator.frontdoor.sessions import Credentials, Identity, Sessions
-from trunkline.simulator.iam import Policy, PolicyError, managed_policy, parse_policy
 
 SHORTEST_S: Final = 900
 LONGEST_S: Final = 43_200

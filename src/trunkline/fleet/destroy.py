@@ -1,0 +1,215 @@
+"""A whole fleet, removed: services, bases, roles, and the monitoring account last.
+
+Stacks are found by the fleet's tag in every region that the fleet's file names anywhere, so that a region taken out
+of the file is cleared as well. What nobody can find is an account that the file does not name any more, and a region
+that no account of the file has: nothing tells where they were. What the stacks retain is removed only when told so.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from threading import Lock
+from typing import Any, Final
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from trunkline.errors import FleetError
+from trunkline.fleet.model import TAG, Fleet, WorkloadAccount
+from trunkline.fleet.order import (
+    FleetStack,
+    fleet_stacks,
+    global_stack,
+    monitoring_stack,
+    regional_stacks,
+    regions_of,
+    unit_stacks,
+)
+from trunkline.fleet.pace import CALLS_PER_S, Place
+from trunkline.fleet.proof import clear_task_definitions
+from trunkline.fleet.retained import Kept, KeptKind, find_retained, remove_retained
+from trunkline.fleet.run import (
+    MAX_ACCOUNTS_AT_ONCE,
+    MAX_REGIONS_AT_ONCE,
+    AccountResult,
+    InterruptedRunError,
+    OnProgress,
+    Run,
+    quietly,
+)
+from trunkline.fleet.sessions import Sessions
+from trunkline.fleet.stacks import delete_stack
+from trunkline.fleet.units import destroy_units, not_looked_into
+from trunkline.fleet.watch import Follower, Halt
+
+# Such a stack belongs to a StackSet, which has to let go of it.
+_OF_A_STACK_SET: Final = "StackSet-"
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """What is left of a fleet on purpose, what was removed beyond its stacks, and where nobody could look."""
+
+    kept: tuple[Kept, ...] = ()
+    removed: tuple[Kept, ...] = ()
+    not_looked: tuple[str, ...] = ()
+    accounts: tuple[AccountResult, ...] = ()
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything was removed; a second run removes nothing."""
+        return bool(self.removed) or any(account.state == "changed" for account in self.accounts)
+
+
+def destroy_fleet(
+    fleet: Fleet,
+    sessions: Sessions,
+    on_progress: OnProgress,
+    *,
+    images: bool = False,
+    logs: bool = False,
+    data: bool = False,
+    halt: Halt | None = None,
+    accounts_at_once: int = MAX_ACCOUNTS_AT_ONCE,
+    calls_per_s: float = CALLS_PER_S,
+) -> Removal:
+    """Remove the fleet; what does not exist is no error. `images`, `logs` and `data` remove what stacks retain.
+
+    The monitoring account comes last, and stays as it is while a workload account cannot be cleared, so that
+    tasks that still run have somewhere to send to. Raises `RunError` or `InterruptedRunError` as `deploy_fleet` does.
+    """
+    run = Run(fleet, sessions, on_progress, halt, calls_per_s)
+    told: dict[KeptKind, bool] = {"images": images, "logs": logs, "data": data}
+    work = _Destroy(run, frozenset(kind for kind, is_told in told.items() if is_told))
+    try:
+        run.side_by_side(quietly(work.workload), fleet.workloads, accounts_at_once)
+        if not work.failed(run.results((*fleet_stacks(fleet), *unit_stacks(fleet)))):
+            run.side_by_side(quietly(lambda _: work.monitoring()), [None], 1)
+    except KeyboardInterrupt:
+        raise InterruptedRunError(run.results((*fleet_stacks(fleet), *unit_stacks(fleet)))) from None
+    return work.removal(run.results((*fleet_stacks(fleet), *unit_stacks(fleet))))
+
+
+class _Destroy:
+    def __init__(self, run: Run, told: frozenset[KeptKind]) -> None:
+        self._run = run
+        self._told = told
+        self._lock = Lock()
+        self._kept: list[Kept] = []
+        self._removed: list[Kept] = []
+        self._not_looked: list[str] = []
+
+    @staticmethod
+    def failed(accounts: Iterable[AccountResult]) -> bool:
+        """Whether a workload account still has something of the fleet."""
+        stacks = [stack for account in accounts for stack in account.stacks]
+        return any(stack.state in ("failed", "interrupted") for stack in stacks)
+
+    def removal(self, accounts: tuple[AccountResult, ...]) -> Removal:
+        """The end of it. Raises when it did not go well."""
+        self._run.raise_unless_well(accounts)
+        return Removal(
+            tuple(sorted(self._kept)),
+            tuple(sorted(self._removed)),
+            tuple(sorted(self._not_looked)),
+            accounts,
+        )
+
+    def workload(self, account: WorkloadAccount) -> None:
+        """All of an account: its regions, then its roles, which tasks in any region need to the last."""
+        run = self._run
+        home = global_stack(run.fleet, account)
+        elsewhere = self._elsewhere(account.account_id, account.regions)
+        regional = {run.fleet.base_stack, run.fleet.services_stack}
+        regions = [*account.regions, *(region for region, names in elsewhere.items() if names & regional)]
+        clear: Callable[[str], None] = quietly(lambda region: self._region(account, region))
+        run.side_by_side(clear, regions, MAX_REGIONS_AT_ONCE)
+        if not self.failed(run.results([home])):
+            self._delete_all(home, elsewhere)
+
+    def monitoring(self) -> None:
+        """What the units have, then the monitoring account's stack, and its workspace if told so."""
+        organization = self._run.fleet.organization
+        if organization and organization.units:
+            destroy_units(self._run, self._retained_of)
+            self._not_looked.append(not_looked_into(organization))
+        stack = monitoring_stack(self._run.fleet)
+        self._delete_all(stack, self._elsewhere(stack.account_id, (stack.region,)))
+        self._retained(self._run.place(stack.account_id, stack.region), stack)
+
+    def _delete_all(self, stack: FleetStack, elsewhere: Mapping[str, set[str]]) -> None:
+        """A stack that an account has once, also where it was when the file named another region for it."""
+        others = [region for region, names in elsewhere.items() if stack.name in names]
+        for region in (stack.region, *others):
+            found = replace(stack, region=region)
+            self._delete(self._run.place(stack.account_id, region), found)
+
+    def _elsewhere(self, account_id: str, regions: Sequence[str]) -> dict[str, set[str]]:
+        """The names of the fleet's stacks in the regions that are not the account's."""
+        others = [region for region in regions_of(self._run.fleet) if region not in regions]
+        find: Callable[[str], set[str]] = partial(self._found, account_id)
+        return dict(zip(others, self._run.side_by_side(find, others, MAX_REGIONS_AT_ONCE), strict=True))
+
+    def _retained_of(self, stack: FleetStack) -> None:
+        self._retained(self._run.place(stack.account_id, stack.region), stack)
+
+    def _region(self, account: WorkloadAccount, region: str) -> None:
+        place = self._run.place(account.account_id, region)
+        base, services = regional_stacks(self._run.fleet, account, region)
+        self._delete(place, services)
+        self._delete(place, base)
+        with self._run.recorded(base):
+            clear_task_definitions(self._run.fleet, place)
+        self._retained(place, base)
+
+    def _found(self, account_id: str, region: str) -> set[str]:
+        place = self._run.place(account_id, region)
+        try:
+            return tagged_stacks(place.client("cloudformation"), self._run.fleet.name)
+        except (FleetError, ClientError, BotoCoreError) as error:
+            # A region that is off, or closed by policy, has nothing of the fleet either.
+            with self._lock:
+                self._not_looked.append(f"account {account_id}, {region}: {error}")
+            return set()
+
+    def _delete(self, place: Place, stack: FleetStack) -> None:
+        run = self._run
+        with run.recorded(stack):
+            follower = Follower(run.teller(stack), run.halt)
+            was_there = delete_stack(place.client("cloudformation"), stack.name, follower)
+            run.record(stack, "deleted" if was_there else "absent")
+
+    def _retained(self, place: Place, stack: FleetStack) -> None:
+        """What the stack leaves: removed if told so, and else written down."""
+        with self._run.recorded(stack):
+            for kept in find_retained(place, self._template(stack), self._run.fleet.name):
+                if kept.kind in self._told:
+                    remove_retained(place, kept)
+                    self._run.teller(stack)(f"removed {kept.name}")
+                with self._lock:
+                    (self._removed if kept.kind in self._told else self._kept).append(kept)
+
+    def _template(self, stack: FleetStack) -> str:
+        try:
+            return self._run.templates[stack]
+        except FleetError:  # one that cannot be written was never deployed
+            return json.dumps({})
+
+
+def tagged_stacks(cloudformation: Any, fleet_name: str) -> set[str]:
+    """The names of the stacks in a region that carry the fleet's tag."""
+    pages = cloudformation.get_paginator("describe_stacks").paginate()
+    stacks = (stack for page in pages for stack in page["Stacks"])
+    return {
+        stack["StackName"]
+        for stack in stacks
+        if _tags(stack).get(TAG) == fleet_name
+        and stack["StackStatus"] != "DELETE_COMPLETE"
+        and not stack["StackName"].startswith(_OF_A_STACK_SET)
+    }
+
+
+def _tags(stack: Mapping[str, Any]) -> dict[str, str]:
+    return {tag["Key"]: tag["Value"] for tag in stack.get("Tags", ())}

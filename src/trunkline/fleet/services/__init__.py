@@ -1,0 +1,1 @@
+"""Services as people already have them: compose files, ECS parameters, task definitions."""
