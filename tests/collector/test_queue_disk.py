@@ -111,6 +111,20 @@ def test_what_memory_held_is_on_the_disk_as_soon_as_that_takes_it(tmp_path: Path
     queue.close()
 
 
+@pytest.mark.parametrize("fsync", [False, True])
+def test_what_was_delivered_from_memory_needs_no_file(tmp_path: Path, fsync: bool) -> None:
+    clock = Clock()
+    queue = DiskQueue(tmp_path / "queue", Losses(), fsync=fsync, monotonic=clock)
+    with failing():
+        queue.append([fragment(0)])
+        assert numbers(queue) == [0]
+    clock.now_s += 10
+    assert queue.append([fragment(1)]) == 10
+    assert len(list((tmp_path / "queue").glob("*.seg"))) == 1
+    assert numbers(queue) == [1]
+    queue.close()
+
+
 def test_closing_writes_what_memory_holds(tmp_path: Path) -> None:
     losses = Losses()
     queue = DiskQueue(tmp_path, losses, memory_bytes=10_000)

@@ -30,16 +30,16 @@ from trunkline.collector.queue import Chunk, DiskQueue, MemoryQueue
 from trunkline.component.contract import Fragment, Limits
 
 EXAMPLES: Final = int(os.environ.get("QUEUE_EXAMPLES", "100"))
-LANES: Final = 10
+LANES: Final = 16
 MAX_BYTES: Final = 3500
 MEMORY_BYTES: Final = 1500
 SEGMENT_BYTES: Final = 700
 BATCH: Final = st.lists(
-    st.tuples(st.integers(0, LANES - 1), st.integers(1, 40), st.sampled_from([1, 10, 0])),
+    st.tuples(st.integers(0, 3), st.integers(1, 40), st.sampled_from([1, 10, 0])),
     min_size=1,
     max_size=4,
 )
-"""Lane, size in words of eight bytes, and samples of each fragment."""
+"""Shift of the lane, size in words of eight bytes, and samples of each fragment."""
 DISK: Path | None = None
 """A small file system, if we may mount one."""
 
@@ -83,16 +83,17 @@ class QueueMachine(RuleBasedStateMachine):
     def disk(self) -> Iterator[None]:
         yield
 
-    @rule(batches=st.lists(BATCH, min_size=1, max_size=6))
+    @rule(batches=st.lists(BATCH, min_size=1, max_size=8))
     def append(self, batches: list[list[tuple[int, int, int]]]) -> None:
         for batch in batches:
             self._append(batch)
 
     def _append(self, batch: list[tuple[int, int, int]]) -> None:
         fragments = []
-        for lane, words, samples in batch:
+        for shift, words, samples in batch:
             one = len(self.accepted) + 1
             body = one.to_bytes(8, "big") * words
+            lane = (one + shift) % LANES
             fragments.append(Fragment(lane, body, len(body), samples, one, one))
             self.accepted[one] = fragments[-1]
         before = self.lost.total()
@@ -103,10 +104,15 @@ class QueueMachine(RuleBasedStateMachine):
         self.entered += samples
         self.last = None
 
-    @rule(limits_bytes=st.lists(st.sampled_from([1, 1, 200, 10_000]), min_size=1, max_size=4))
-    def take(self, limits_bytes: list[int]) -> None:
-        for limit_bytes in limits_bytes:
-            self._take(limit_bytes)
+    @precondition(lambda self: self.queue.samples)
+    @rule(steps=st.lists(st.sampled_from([1, 200, 1, 10_000, -2, -1, 1]), min_size=1, max_size=12))
+    def deliver(self, steps: list[int]) -> None:
+        """Take chunks of so many bytes, and settle the first, second or third of those under way."""
+        for step in steps:
+            if step > 0:
+                self._take(step)
+            elif self.chunks:
+                self._settle(-step - 1)
 
     def _take(self, limit_bytes: int) -> None:
         with self.disk():
@@ -151,12 +157,6 @@ class QueueMachine(RuleBasedStateMachine):
         with self.disk():
             self.queue.put_back(chunk)
 
-    @precondition(lambda self: self.chunks)
-    @rule(places=st.lists(st.integers(0, 3), min_size=1, max_size=3))
-    def settle(self, places: list[int]) -> None:
-        for place in places[: len(self.chunks)]:
-            self._settle(place)
-
     def _settle(self, place: int) -> None:
         chunk = self.chunks.pop(place % len(self.chunks))
         self.settled |= {number(one) for one in chunk.fragments}
@@ -166,7 +166,8 @@ class QueueMachine(RuleBasedStateMachine):
         with self.disk():
             self.queue.settle(chunk)
 
-    @rule(newest=st.integers(5, 30))
+    @precondition(lambda self: len(self.accepted) > 20)
+    @rule(newest=st.integers(10, 50))
     def drop_older(self, newest: int) -> None:
         limit = len(self.accepted) - newest
         before = self.lost.copy()
@@ -257,12 +258,14 @@ class DiskMachine(QueueMachine):
         """A disk that refuses every write while `failing`."""
         before = resource.getrlimit(resource.RLIMIT_FSIZE)
         if self.failing:
+            self.anything_may_repeat = True  # the cursor cannot be written
             resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
         try:
             yield
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
+    @precondition(lambda self: self.troubles & {"fails", "is full"})
     @rule(how=st.sampled_from(["fails", "is full", "is well again"]))
     def disk_changes(self, how: str) -> None:
         self.now_s += 10
@@ -285,6 +288,7 @@ class DiskMachine(QueueMachine):
         with suppress(OSError):
             (self.folder.parent / "filling").unlink()
 
+    @precondition(lambda self: self.accepted)
     @rule(how=st.sampled_from(["kill", "close", "damage", "damage cursor"]), at=st.floats(0, 1), seed=SEEDS)
     def restart(self, how: str, at: float, seed: int) -> None:
         under_way = sum(chunk.samples for chunk in self.window if not chunk.lost_as)
@@ -305,6 +309,7 @@ class DiskMachine(QueueMachine):
         if not (self.damaged or self.anything_may_repeat):
             assert self.queue.waiting == expected or (how == "close" and self.queue.waiting >= expected)
 
+    @precondition(lambda self: "damage" in self.troubles)
     @rule(at=st.floats(0, 1), seed=SEEDS)
     def damage_while_open(self, at: float, seed: int) -> None:
         self._damage(at, seed)
@@ -329,7 +334,6 @@ class DiskMachine(QueueMachine):
         return lost
 
     def _reopen(self) -> None:
-        self.anything_may_repeat = self.anything_may_repeat or self.failing
         self.reopened = True
         self.excused += sum(chunk.samples for chunk in self.chunks if chunk.lost_as)
         self.chunks.clear()
@@ -371,7 +375,7 @@ def spoil(path: Path, at: float, seed: int) -> None:
 
 LOOK: Final = settings(
     max_examples=EXAMPLES,
-    stateful_step_count=40,
+    stateful_step_count=60,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )

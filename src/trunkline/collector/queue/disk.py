@@ -352,7 +352,9 @@ class DiskQueue:
     def _write_out(self) -> bool:
         """Make files of what is held in memory, oldest first; whether the disk took all of it."""
         for segment in list(self._held()):
-            _, error = segment.write_out(self._records_of(segment))
+            if not (records := self._records_of(segment)):
+                continue
+            _, error = segment.write_out(records)
             if error is None and self._fsync:
                 error = _sync_error(segment)
             if error is not None:
