@@ -149,10 +149,28 @@ def test_without_a_cursor_the_first_segment_comes_again_and_says_so(tmp_path: Pa
     for _ in range(4):
         queue.settle(taken(queue, ONE))
     queue.close()
-    (tmp_path / "cursor").write_bytes(b"\xff" * 56)
+    for name in ("cursor", "cursor.2"):
+        (tmp_path / name).write_bytes(b"\xff" * 56)
     reopened = DiskQueue(tmp_path, Losses())
     chunk = taken(reopened)
     assert chunk.inherited
     assert numbers_of(chunk) == [3, 4, 5]
     reopened.settle(chunk)
     reopened.close()
+
+
+@pytest.mark.parametrize("name", ["cursor", "cursor.2"])
+def test_damage_to_one_file_of_the_cursor_costs_one_step(tmp_path: Path, name: str) -> None:
+    queue = DiskQueue(tmp_path, lambda *_: None)
+    for number in range(1, 7):
+        queue.append([fragment(number)])
+    for _ in range(4):
+        chunk = queue.take(Limits(max_samples=1))
+        assert chunk is not None
+        queue.settle(chunk)
+    queue.close()
+    (tmp_path / name).write_bytes(b"\xff" * 56)
+    again = DiskQueue(tmp_path, lambda *_: None)
+    waiting = [one.lane for one in again.fragments()]
+    again.close()
+    assert waiting in ([4, 5, 6], [5, 6])

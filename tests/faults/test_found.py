@@ -83,7 +83,7 @@ def test_what_is_given_up_before_it_was_sent_is_counted(
     lost: list[int] = []
     queue = open_queue(lambda samples, _: lost.append(samples), tmp_path)
     queue.append([fragment(1)])
-    chunk = queue.peek(Limits())
+    chunk = queue.take(Limits())
     assert chunk is not None
     queue.put_back(chunk)
     for lane in range(2, 5):

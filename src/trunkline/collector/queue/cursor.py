@@ -1,10 +1,16 @@
-"""How far delivery has got, in a file of two slots."""
+"""How far delivery has got: two files written in turn, so that damage to one costs a single step.
+
+Each holds a slot {u32 crc, u64 generation, u64 segment, u64 offset}, the second one behind room for another, since an
+earlier version had both in one file.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
 import struct
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -16,16 +22,22 @@ _CURSOR: Final = struct.Struct("<IQQQ")
 
 
 class CursorFile:
-    """Where delivery has got to; of two slots the valid one with the higher generation counts.
+    """Where delivery has got to; the valid slot with the highest generation counts.
 
-    Without a valid slot it is at the beginning: what is there is delivered once more. Raises OSError when there is no
-    such file and none can be made.
+    Without a valid slot it is at the beginning: what is there is delivered once more. Raises OSError when there are no
+    such files and none can be made.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        self._generation, self.segment, self.offset = max(_slots(self._fd))
+        self._fds: list[int] = []
+        try:
+            for one in _both(path):
+                self._fds.append(os.open(one, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        except OSError:
+            self.close()
+            raise
+        self._generation, self.segment, self.offset = max(_slots(self._fds))
         self._failing = False
 
     def write(self, segment: int, offset: int) -> None:
@@ -35,8 +47,9 @@ class CursorFile:
         self.segment, self.offset = segment, offset
         self._generation += 1
         body = _CURSOR.pack(0, self._generation, segment, offset)[4:]
+        turn = self._generation % 2
         try:
-            os.pwrite(self._fd, struct.pack("<I", crc32(body)) + body, self._generation % 2 * _CURSOR.size)
+            os.pwrite(self._fds[turn], struct.pack("<I", crc32(body)) + body, turn * _CURSOR.size)
         except OSError as error:
             if not self._failing:
                 log.warning("the queue's cursor %s cannot be written: %s", self._path, error.strerror)
@@ -45,23 +58,29 @@ class CursorFile:
             self._failing = False
 
     def close(self) -> None:
-        os.close(self._fd)
+        for fd in self._fds:
+            os.close(fd)
 
 
 def read_cursor(path: Path) -> tuple[int, int]:
     """The segment and offset a queue has got to, without disturbing who uses it."""
+    fds = []
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return 0, 0
-    try:
-        return max(_slots(fd))[1:]
+        for one in _both(path):
+            with suppress(OSError):
+                fds.append(os.open(one, os.O_RDONLY | os.O_CLOEXEC))
+        return max(_slots(fds), default=(0, 0, 0))[1:]
     finally:
-        os.close(fd)
+        for fd in fds:
+            os.close(fd)
 
 
-def _slots(fd: int) -> list[tuple[int, int, int]]:
-    return [_slot(fd, 0), _slot(fd, 1)]
+def _both(path: Path) -> tuple[Path, Path]:
+    return path, path.with_name(f"{path.name}.2")
+
+
+def _slots(fds: Iterable[int]) -> list[tuple[int, int, int]]:
+    return [_slot(fd, number) for fd in fds for number in (0, 1)]
 
 
 def _slot(fd: int, number: int) -> tuple[int, int, int]:

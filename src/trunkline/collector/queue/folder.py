@@ -2,7 +2,7 @@
 
     lock                    held with flock while a process uses the folder
     destination             JSON: which exporter's queue it is, and where its samples go, without secrets
-    cursor                  how far delivery has got: see `cursor.py`
+    cursor, cursor.2        how far delivery has got: see `cursor.py`
     0000000000000001.seg    the samples: see `segment.py`
     damaged/                what could not be read, by segment and offset
 
