@@ -35,6 +35,9 @@ def _tls() -> dict[str, Scenario]:
         "tls_server_name_wrong": check(
             "<tls>", {**trusting, "server_name": "b.a.target.example"}, reached=False
         ),
+        "tls_no_host": check(":<tls_port>", trusting, reached=False),
+        "tls_no_host_named": check(":<tls_port>", {**trusting, "server_name": "a.target.example"}),
+        "tls_no_host_unverified": check(":<tls_port>", {"insecure_skip_verify": True}),
         "tls_skip_verify": check("<stranger>", {"insecure_skip_verify": True}),
         "tls_skip_verify_named": check(
             "<stranger>", {"insecure_skip_verify": True, "server_name": "nobody.example"}
@@ -271,9 +274,16 @@ def _discovered() -> dict[str, Scenario]:
             {},
             [
                 {"targets": [], "labels": {"a": "b"}},
+                {"targets": None, "labels": None},
                 {
-                    "targets": ["<address>"],
-                    "labels": {"job": "mine", "instance": "me", "empty": "", "__scheme__": "http"},
+                    "Targets": ["<address>", None],
+                    "LABELS": {
+                        "job": "mine",
+                        "instance": "me",
+                        "empty": "",
+                        "nothing": None,
+                        "__scheme__": "http",
+                    },
                 },
             ],
         ),

@@ -18,7 +18,9 @@ from tests.differential.scenarios import scenarios
 
 from trunkline import components
 from trunkline.collector.config.reference import render
+from trunkline.collector.config.service import Telemetry
 from trunkline.component.settings import settings_of
+from trunkline.receivers.prometheus.config import ScrapeConfig
 from trunkline.receivers.prometheus.unsupported import UnsupportedDiscovery
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -31,7 +33,7 @@ _NAMED = ("params", "endpoint_params", "proxy_connect_header")
 
 def section() -> str:
     """The part between the markers."""
-    return "\n".join([BEGIN, *_compared(), *_changes(), *_purposes(), *_refused(), END])
+    return "\n".join([BEGIN, *_compared(), *_changes(), *_purposes(), *_refused(), *_without_effect(), END])
 
 
 def _compared() -> Iterator[str]:
@@ -56,6 +58,19 @@ def _compared() -> Iterator[str]:
     yield from _paragraph(
         f"Keys of a job that are compared in this way: {_listed(keys)}. Actions of rules: {_listed(sorted(actions))}."
     )
+    yield from _paragraph(
+        f"Keys of a job that are supported, too, and have tests of their own: {_listed(list(_others(keys)))}; and "
+        "`scrape_interval` and `external_labels`, which all these jobs share."
+    )
+
+
+def _others(compared: Sequence[str]) -> Iterator[str]:
+    """The keys of a job that no scenario has, but for those that are refused or have no effect."""
+    tops = {key.partition("::")[0] for key in compared}
+    for key, one in sorted(settings_of(ScrapeConfig).items()):
+        without = one.doc.startswith(("No effect", "Accepted", "Refused", "Not supported", "Earlier name"))
+        if key not in {*tops, "scrape_interval", "job_name"} and not without and not one.ignored:
+            yield key
 
 
 def _keys(job: Mapping[str, Any]) -> Iterator[str]:
@@ -115,6 +130,33 @@ def _refusals(config: type, above: frozenset[type]) -> Iterator[tuple[str, str]]
             yield key, one.doc[0].lower() + one.doc[1:].rstrip(".")
         for inner in {*_configs(one.type)} - above:
             yield from _refusals(inner, above | {config})
+
+
+def _without_effect() -> Iterator[str]:
+    yield "\n## Accepted without effect\n"
+    yield from _paragraph("These keys are taken with a warning that says why they do nothing here.")
+    yield "| component | keys |\n| --- | --- |"
+    configs = {
+        f"{kind}::{name}": components.config_type(kind, name)
+        for kind in components.KINDS
+        for name in components.names(kind)
+    }
+    found: dict[str, list[str]] = {}
+    for name, config in {**configs, "service::telemetry": Telemetry}.items():
+        assert config is not None
+        if keys := _listed(list(dict.fromkeys(_ignored(config, frozenset())))):
+            found.setdefault(keys, []).append(name)
+    yield from (f"| {_listed(names)} | {keys} |" for keys, names in found.items())
+
+
+def _ignored(config: type, above: frozenset[type], path: str = "") -> Iterator[str]:
+    """Every key below `config` that has no effect."""
+    for key, one in settings_of(config).items():
+        if one.ignored:
+            yield f"{path}{key}"
+            continue
+        for inner in (inner for inner in dict.fromkeys(_configs(one.type)) if inner not in above):
+            yield from _ignored(inner, above | {config}, f"{path}{key}::")
 
 
 def _configs(hint: Any) -> Iterator[type]:

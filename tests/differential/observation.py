@@ -27,7 +27,7 @@ from tests.differential.processes import (
 from tests.differential.scenario import ORDINARY, SCRAPES, Scenario, filled
 from tests.differential.surroundings import HOSTS, NO_RESOLVER, Surroundings, pages_of, surrounded
 from tests.differential.targets import Asked, Page, Targets
-from tests.receivers.test_prometheus_discovery import address as address_record
+from tests.receivers.dns_server import address as address_record
 
 from trunkline.model import Labels, is_stale
 
@@ -80,9 +80,12 @@ def job(name: str, scenario: Scenario, places: Mapping[str, str]) -> dict[str, A
     return found
 
 
-def scraping(jobs: Sequence[Mapping[str, Any]], fallback: Mapping[str, Any]) -> dict[str, Any]:
+def scraping(
+    jobs: Sequence[Mapping[str, Any]], fallback: Mapping[str, Any], interval_s: int = 1
+) -> dict[str, Any]:
     """The configuration of a scraper."""
-    every = {"scrape_interval": "1s", "scrape_timeout": "1s", "external_labels": EXTERNAL}
+    interval = f"{interval_s}s"
+    every = {"scrape_interval": interval, "scrape_timeout": interval, "external_labels": EXTERNAL}
     return {"global": every, "scrape_configs": [{**fallback, **one} for one in jobs]}
 
 
@@ -297,8 +300,10 @@ async def programs() -> dict[str, Scenario]:
         return {"node_exporter": Scenario(await snapshots(address, 3))}
 
 
-async def observe(scenarios: Mapping[str, Scenario], folder: Path) -> Observed:
-    """Run both scrapers until each has seen every page, and every target that goes has gone."""
+async def observe(
+    scenarios: Mapping[str, Scenario], folder: Path, *, moving: bool = True, interval_s: int = 1
+) -> Observed:
+    """Run both scrapers until each has seen every page, and every target that goes has gone, if any are `moving`."""
     shared = {name: [Page(ORDINARY)] for name in SHARED}
     targets = Targets(
         pages_of(scenarios) | shared | {"certificate_changes": [Page("a 1\n", manner="unframed")]}
@@ -310,31 +315,33 @@ async def observe(scenarios: Mapping[str, Scenario], folder: Path) -> Observed:
         movement = Movement(folder, targets, around, inbox)
         exits.push_async_callback(movement.stop)
         await movement.start()
-        jobs = [job(name, one, around.places_of(name)) for name, one in scenarios.items()] + movement.jobs()
+        jobs = [job(name, one, around.places_of(name)) for name, one in scenarios.items()]
+        jobs += movement.jobs() if moving else []
         fallback = {} if judge_version() < (3, 0) else FALLBACK
         how: dict[str, Any] = {"env": around.environment, "around": around.around}
         judge = await exits.enter_async_context(
-            prometheus(folder / "judge", scraping(jobs, fallback), inbox, **how)
+            prometheus(folder / "judge", scraping(jobs, fallback, interval_s), inbox, **how)
         )
         ours = await exits.enter_async_context(
             collector(
                 folder / "trunkline",
-                scraping(jobs, FALLBACK),
+                scraping(jobs, FALLBACK, interval_s),
                 inbox,
                 report_extra_scrape_metrics=True,
                 **how,
             )
         )
-        for name in (*scenarios, *MOVED):
+        for name in (*scenarios, *(MOVED if moving else ())):
             # Every target has been scraped in vain: then nobody overlooks what comes now.
             await until(inbox, name, anything)
-        targets.pages["prometheus"] = await snapshots(judge, 2)
+        if "prometheus" in scenarios:
+            targets.pages["prometheus"] = await snapshots(judge, 2)
         targets.open(int(time.time() * 1000))
-        moving = asyncio.create_task(movement.run())
+        moves = asyncio.create_task(movement.run() if moving else asyncio.sleep(0))
         for name, one in scenarios.items():
             if one.reached:
                 await targets.wait([name], max(SCRAPES, len(one.pages)) + 1, SCRAPERS)
-        await moving
+        await moves
         for name, one in scenarios.items():
             await until(inbox, name, scraped(SCRAPES) if one.reached else ups_are(DOWN))
     return Observed(inbox.arrived, targets.asked, targets.opened_ms, int(time.time() * 1000), ours.log)
@@ -346,14 +353,33 @@ def scraped(times: int) -> Callable[[Arrived], bool]:
 
 
 def disturbed(
-    observed: Observed, scenarios: Mapping[str, Scenario], scrapers: Sequence[str] = SCRAPERS
-) -> list[str]:
+    observed: Observed,
+    scenarios: Mapping[str, Scenario],
+    scrapers: Sequence[str] = SCRAPERS,
+    interval_s: float = 1,
+) -> set[str]:
     """Scenarios in which a scrape took too long although the target answered: the machine was elsewhere meanwhile."""
-    found = []
+    found = set()
     for name, one in scenarios.items():
-        timeout_s = float(one.job.get("scrape_timeout", "1000ms").removesuffix("ms")) / 1000
+        brief = one.job.get("scrape_timeout")
+        timeout_s = float(brief.removesuffix("ms")) / 1000 if brief else interval_s
         expected = sum(page.times_out for page in one.pages[:SCRAPES])
         sides = (observed.arrived[who].get(name, []) for who in scrapers)
         if any(timeouts(samples, timeout_s, SCRAPES) != expected for samples in sides):
-            found.append(name)
+            found.add(name)
     return found
+
+
+def hindered(observed: Observed, interval_s: float = 1) -> set[str]:
+    """The same of targets that come and go, none of which ever keeps a scraper waiting."""
+    since_ms = observed.opened_ms
+    return {
+        name
+        for name in MOVED
+        for who in SCRAPERS
+        if any(
+            value >= 0.95 * interval_s and stamp >= since_ms
+            for labels, value, stamp in observed.arrived[who].get(name, [])
+            if dict(labels)["__name__"] == "scrape_duration_seconds"
+        )
+    }

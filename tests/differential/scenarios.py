@@ -495,6 +495,7 @@ def _requests() -> dict[str, Scenario]:
         "framings": Scenario(
             [Page(ORDINARY, manner=manner) for manner in ("gzip", "chunked", "unframed", "gzip", "whole")]
         ),
+        "no_host": Scenario(shown(ORDINARY), address=":<port>"),
         "no_port": Scenario([], address="127.0.0.77", reached=False),
     }
 

@@ -18,7 +18,7 @@ from typing import Any, Final
 from tests.differential.scenario import CIRCLE, Scenario, filled
 from tests.differential.targets import Page, Targets
 from tests.net.loopback import Authority
-from tests.receivers.test_prometheus_discovery import Server, address, encoded, record, srv
+from tests.receivers.dns_server import Server, address, encoded, record, srv
 
 HOSTS: Final = ("127.0.0.1", "127.0.0.2", "127.0.0.3")
 """Where the targets listen; all but the first are known from DNS only."""
@@ -158,7 +158,7 @@ def _write_files(found: Surroundings) -> None:
     (found.folder / "secret").write_text(" from a file\n")
     (found.folder / "targets.yaml.yml").write_text(
         f"- targets: [{found.places['address']}]\n"
-        "  labels: {number: 1, text: '1', real: 1.50, hex: 0x10, yes: yes, date: 2020-01-01}\n"
+        "  labels: {number: 1, text: '1', real: 1.50, hex: 0x10, yes: yes, date: 2020-01-01, nothing: ~}\n"
     )
 
 

@@ -20,8 +20,8 @@ from tests.differential.comparison import (
     with_labels,
 )
 from tests.differential.differences import CHANGES, PURPOSES, Purpose
-from tests.differential.observation import MOVED, SCRAPERS, Observed, disturbed, observe, programs
-from tests.differential.processes import NODE_EXPORTER, PROMETHEUS, Arrived, judge_version
+from tests.differential.observation import MOVED, SCRAPERS, Observed, disturbed, hindered, observe, programs
+from tests.differential.processes import NODE_EXPORTER, PROMETHEUS, Arrived, first_served, judge_version
 from tests.differential.scenario import SCRAPES, Scenario
 from tests.differential.scenarios import scenarios
 from tests.differential.surroundings import NO_RESOLVER
@@ -38,48 +38,72 @@ COUNTED = [
 ]
 INSTALLED = ["prometheus", *(["node_exporter"] if NODE_EXPORTER else [])]
 UNCOUNTED = [*MOVED, *(name for name, one in SCENARIOS.items() if not one.reached)]
-ATTEMPTS = 3
+LED_TO = ("elsewhere",)
+"""Scenarios that others lead to."""
+MOST_S = 3
+"""The interval of the last attempt."""
 MOST_SHOWN = 20
 
 
+Runs = Mapping[str, Observed]
+"""The run that counts for each scenario."""
+
+
 @pytest.fixture(scope="module")
-def observed(tmp_path_factory: pytest.TempPathFactory) -> Observed:
-    """One run for all tests. A run in which the machine was too busy to scrape in time says nothing and is repeated."""
+def observed(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    """One run for all tests.
 
-    async def run() -> Observed:
-        every = {**SCENARIOS, **await programs(), "prometheus": Scenario([])}
-        for _ in range(ATTEMPTS):
-            found = await observe(every, tmp_path_factory.mktemp("run"))
-            late = disturbed(found, SCENARIOS)
-            if not late:
-                break
-        else:
-            pytest.fail(f"the machine was too busy for scrapes of a second, {ATTEMPTS} times: {late}")
-        return found
+    A scenario in which the machine was too busy to scrape in time says nothing: it is repeated, with others like it
+    and with more time, until nothing came in between.
+    """
 
-    return asyncio.run(run())
+    async def run() -> Runs:
+        found: dict[str, Observed] = {}
+        moving = True
+        waiting = {**SCENARIOS, **await programs(), "prometheus": Scenario([])}
+        late, hampered = set(waiting), {*MOVED}
+        for interval_s in range(1, MOST_S + 1):
+            try:
+                seen = await observe(
+                    waiting, tmp_path_factory.mktemp("run"), moving=moving, interval_s=interval_s
+                )
+            except AssertionError:  # something did not come in time
+                if interval_s == MOST_S:
+                    raise
+                continue
+            found |= dict.fromkeys((*waiting, *(MOVED if moving else ())), seen)
+            late = disturbed(seen, waiting, interval_s=interval_s)
+            hampered = hindered(seen, interval_s)
+            if not late and not hampered:
+                return found
+            waiting = {name: one for name, one in waiting.items() if name in {*late, *LED_TO}}
+            moving = bool(hampered)
+        pytest.fail(f"the machine was too busy for scrapes of {MOST_S} seconds: {sorted(late | hampered)}")
+
+    with first_served():
+        return asyncio.run(run())
 
 
-def judged(observed: Observed, name: str) -> Arrived:
+def judged(observed: Runs, name: str) -> Arrived:
     """What the judge wrote, in the words of Prometheus 3."""
-    samples = observed.arrived["judge"][name]
+    samples = observed[name].arrived["judge"][name]
     for change in CHANGES if VERSION < (3, 0) else ():
         if change.translate and (not change.scenarios or name in change.scenarios):
             samples = with_labels(samples, {one: change.translate(one) for one in labels_of(samples)})
     return samples
 
 
-def sides(observed: Observed, name: str) -> tuple[set[Seen], set[Seen]]:
+def sides(observed: Runs, name: str) -> tuple[set[Seen], set[Seen]]:
     """What Prometheus stores of what each of the two wrote."""
-    both = judged(observed, name), observed.arrived["trunkline"][name]
+    both = judged(observed, name), observed[name].arrived["trunkline"][name]
     expected, found = (
-        by_scrape(stored(one), SCRAPES, observed.opened_ms, observed.closed_ms) for one in both
+        by_scrape(stored(one), SCRAPES, observed[name].opened_ms, observed[name].closed_ms) for one in both
     )
     return expected, found
 
 
 @pytest.mark.parametrize("name", [*COUNTED, *INSTALLED])
-def test_the_same_samples_arrive(observed: Observed, name: str) -> None:
+def test_the_same_samples_arrive(observed: Runs, name: str) -> None:
     expected, found = sides(observed, name)
     assert expected
     for purpose in (one for one in PURPOSES if name in one.scenarios):
@@ -89,17 +113,17 @@ def test_the_same_samples_arrive(observed: Observed, name: str) -> None:
 
 
 @pytest.mark.parametrize("purpose", PURPOSES, ids=lambda one: one.what)
-def test_every_difference_on_purpose_is_still_there(observed: Observed, purpose: Purpose) -> None:
+def test_every_difference_on_purpose_is_still_there(observed: Runs, purpose: Purpose) -> None:
     shown = [name for name in purpose.scenarios if name in SCENARIOS]
     seen = (one for name in shown for one in set.symmetric_difference(*sides(observed, name)))
-    asked = (one for name in shown for who in SCRAPERS for one in observed.asked[name, who])
+    asked = (one for name in shown for who in SCRAPERS for one in observed[name].asked[name, who])
     explained = any(map(purpose.explains, seen)) or any(purpose.alike(one) != one for one in asked)
     assert explained or not shown
 
 
 @pytest.mark.parametrize("name", UNCOUNTED)
-def test_series_of_targets_that_come_and_go_live_alike(observed: Observed, name: str) -> None:
-    expected, found = lives(judged(observed, name)), lives(observed.arrived["trunkline"][name])
+def test_series_of_targets_that_come_and_go_live_alike(observed: Runs, name: str) -> None:
+    expected, found = lives(judged(observed, name)), lives(observed[name].arrived["trunkline"][name])
     assert expected.keys() == found.keys()
     differing = [
         f"{labels}: {expected[labels]} {found[labels]}"
@@ -110,8 +134,8 @@ def test_series_of_targets_that_come_and_go_live_alike(observed: Observed, name:
 
 
 @pytest.mark.parametrize("name", [*COUNTED, *INSTALLED, *UNCOUNTED])
-def test_targets_are_asked_alike(observed: Observed, name: str) -> None:
-    asked, expected = (observed.asked[name, who] for who in ("trunkline", "judge"))
+def test_targets_are_asked_alike(observed: Runs, name: str) -> None:
+    asked, expected = (observed[name].asked[name, who] for who in ("trunkline", "judge"))
     if VERSION < (3, 0):  # which knows fewer formats
         asked, expected = ({replace(one, accept="") for one in side} for side in (asked, expected))
     for purpose in (one for one in PURPOSES if name in one.scenarios):

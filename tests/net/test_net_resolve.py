@@ -50,6 +50,8 @@ def test_urls_are_taken_apart_and_sent_as_given() -> None:
     check("https://[::1]:443/#part", Target("https", "::1", 443, "[::1]", "/"))
     check("http://[::1]:81/", Target("http", "::1", 81, "[::1]:81", "/"))
     check("http://h/ä b", Target("http", "h", 80, "h", "/%C3%A4%20b"))
+    check("http://:8080/", Target("http", "127.0.0.1", 8080, ":8080", "/"))
+    check("http://:80/", Target("http", "127.0.0.1", 80, ":80", "/"))
     assert str(parse_target("https://[::1]/x")) == "https://[::1]:443"
 
 
@@ -62,6 +64,8 @@ def test_urls_that_cannot_be_used() -> None:
     check("ftp://h/", "must start with http:// or https:// and a host")
     check("/metrics", "must start with")
     check("http://", "must start with")
+    check("http://:", "must start with")
+    check("http:///x", "must start with")
     check("http://h:port/", "cannot use the URL 'http://h:port/'")
     check("http://[::1/", "cannot use the URL")
     check("http://me:secret@h/", "put user name and password under basic_auth")

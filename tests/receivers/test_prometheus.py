@@ -357,6 +357,7 @@ def test_identity_comes_with_what_the_own_task_exposes() -> None:
         ("0.0.0.0:8000", True),
         ("127.0.0.1:8000", True),
         ("localhost:80", True),
+        (":80", True),
         ("[::1]:80", True),
         ("10.0.0.7:80", False),
         ("db.internal:9187", False),

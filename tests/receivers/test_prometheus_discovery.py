@@ -6,13 +6,16 @@ import os
 import struct
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from ipaddress import ip_address
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
+from tests.receivers.dns_server import Server, Zone, address, encoded, name_server, record, srv
 
+from trunkline.collector.pipelines import FanOut
+from trunkline.component.contract import ComponentId
 from trunkline.model import Batch, is_stale
 from trunkline.net.client import ClientFactory
 from trunkline.net.message import Response
@@ -28,7 +31,7 @@ from trunkline.receivers.prometheus.discovery.dns import DnsDiscovery, DnsSdConf
 from trunkline.receivers.prometheus.discovery.file import FileDiscovery, FileSdConfig
 from trunkline.receivers.prometheus.discovery.groups import Discovery, TargetGroup
 from trunkline.receivers.prometheus.discovery.http import HttpDiscovery, HttpSdConfig
-from trunkline.receivers.prometheus.discovery.resolver import Resolver, ResolverSettings
+from trunkline.receivers.prometheus.discovery.resolver import ResolverSettings
 from trunkline.receivers.prometheus.discovery.static import StaticConfig
 from trunkline.receivers.prometheus.http_config import BasicAuthConfig
 from trunkline.receivers.prometheus.receiver import PrometheusReceiver
@@ -108,6 +111,60 @@ async def test_a_file_that_is_wrong_keeps_its_targets_and_is_named_once(
     assert await updates.next() == []
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("a.json", "null", []),
+        ("a.json", '[{"targets": null, "labels": null}]', []),
+        ("a.json", '[{"Targets": ["a:1"], "LABELS": {"A": "x", "b": null}}]', [("a:1", {"A": "x", "b": ""})]),
+        ("a.json", '[{"targets": [null]}]', [("", {})]),
+        ("a.yml", "", []),
+        ("a.yml", "- targets:\n  labels: ~\n", []),
+        ("a.yml", "- targets: [~, 'null']\n", [("", {}), ("null", {})]),
+        (
+            "a.yml",
+            "- targets: [a]\n  labels: {n: ~, m: null, o: , p: '~'}\n",
+            [("a", {"n": "", "m": "", "o": "", "p": "~"})],
+        ),
+        (
+            "a.yml",
+            "- targets: [a]\n  labels: &l {n: 1, m: 2}\n- targets: [b]\n  labels: {<<: *l, n: 3}\n",
+            [("a", {"n": "1", "m": "2"}), ("b", {"n": "3", "m": "2"})],
+        ),
+    ],
+)
+async def test_nothing_and_spelling_mean_what_they_mean_in_go(
+    tmp_path: Path, name: str, text: str, expected: Sequence[tuple[str, Mapping[str, str]]]
+) -> None:
+    file = tmp_path / name
+    file.write_text(text)
+    assert await Updates(FileDiscovery(FileSdConfig(files=[str(file)]))).next() == [
+        {"__address__": where, **labels, "__meta_filepath": str(file)} for where, labels in expected
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("- Targets: [a]\n", "unknown key 'Targets'"),
+        ("- targets: a\n", "must be a list of texts"),
+        ("- targets: ''\n", "must be a list of texts"),
+        ("- ~\n", "nil target group item found"),
+        ("- targets: [a]\n  labels: {~: x}\n", "a label of item 0 has no name"),
+        ("- targets: [a]\n  labels: {x: 1, x: 2}\n", 'key "x" already set in map'),
+        ("- targets: [a]\n  targets: [b]\n", 'key "targets" already set in map'),
+        ("- targets: [!!python/name:os.system a]\n", "could not determine a constructor"),
+    ],
+)
+async def test_yaml_that_prometheus_refuses_is_refused(
+    tmp_path: Path, text: str, why: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "a.yml").write_text(text)
+    assert await Updates(FileDiscovery(FileSdConfig(files=[str(tmp_path / "a.yml")]))).next() == []
+    [said] = [record.message for record in caplog.records]
+    assert why in said
+
+
 # HTTP
 
 
@@ -164,84 +221,6 @@ async def test_targets_over_http_stay_while_the_server_fails(caplog: pytest.LogC
 
 
 # DNS
-
-
-QUESTIONS = {1: "A", 2: "NS", 15: "MX", 28: "AAAA", 33: "SRV"}
-Zone = Mapping[tuple[str, str], Sequence[bytes]]
-
-
-def encoded(name: str) -> bytes:
-    return b"".join(bytes([len(part)]) + part.encode() for part in name.rstrip(".").split(".")) + b"\0"
-
-
-class Server(asyncio.DatagramProtocol):
-    """Answers by UDP and TCP on one port; a name it does not know does not exist, `fail.` is an error."""
-
-    def __init__(self, zone: Zone, most_bytes: int = 4096) -> None:
-        self.zone = zone
-        self.most_bytes = most_bytes
-        self.asked: list[tuple[str, str, str]] = []
-
-    def connection_made(self, transport: Any) -> None:
-        self.transport = transport
-
-    def datagram_received(self, data: bytes, addr: Any) -> None:
-        self.transport.sendto(b"\0\0 no answer to anything", addr)
-        whole = self.answer(data, "udp")
-        if len(whole) > self.most_bytes:
-            whole = whole[:2] + struct.pack(">H", 0x8380) + whole[4:40]
-        self.transport.sendto(whole, addr)
-
-    async def tcp(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(EOFError):
-            [size] = struct.unpack(">H", await reader.readexactly(2))
-            whole = self.answer(await reader.readexactly(size), "tcp")
-            writer.write(struct.pack(">H", len(whole)) + whole)
-        writer.close()
-
-    def answer(self, query: bytes, way: str) -> bytes:
-        position, parts = 12, []
-        while size := query[position]:
-            parts.append(query[position + 1 : position + 1 + size].decode())
-            position += size + 1
-        [number] = struct.unpack_from(">H", query, position + 1)
-        name, kind = ".".join(parts) + ".", QUESTIONS[number]
-        self.asked.append((name, kind, way))
-        records = self.zone.get((name, kind), ())
-        known = any(one == name for one, _ in self.zone)
-        code = 2 if name.startswith("fail") else 0 if known else 3
-        header = query[:2] + struct.pack(">HHHHH", 0x8180 | code, 1, len(records), 0, 0)
-        return header + query[12 : position + 5] + b"".join(records)
-
-
-def record(kind: str, data: bytes, name: bytes = b"\xc0\x0c") -> bytes:
-    number = {name: number for number, name in QUESTIONS.items()}.get(kind, 5)
-    return name + struct.pack(">HHIH", number, 1, 60, len(data)) + data
-
-
-def address(text: str) -> bytes:
-    found = ip_address(text)
-    return record("A" if found.version == 4 else "AAAA", found.packed)
-
-
-@asynccontextmanager
-async def name_server(folder: Path, server: Server, *lines: str) -> AsyncIterator[Resolver]:
-    loop = asyncio.get_running_loop()
-    tcp = await asyncio.start_server(server.tcp, "127.0.0.1", 0)
-    port = tcp.sockets[0].getsockname()[1]
-    transport, _ = await loop.create_datagram_endpoint(lambda: server, local_addr=("127.0.0.1", port))
-    file = folder / "resolv.conf"
-    file.write_text("\n".join(["nameserver 127.0.0.1", *lines]))
-    try:
-        yield Resolver(file, port, timeout_s=1.0)
-    finally:
-        transport.close()
-        tcp.close()
-        await tcp.wait_closed()
-
-
-def srv(host: str, port: int) -> bytes:
-    return record("SRV", struct.pack(">HHH", 10, 60, port) + encoded(host))
 
 
 ZONE: Zone = {
@@ -442,7 +421,7 @@ async def test_a_target_that_vanishes_ends_all_its_series_and_frees_its_table(tm
     assert last.names() == [*before[-1].names()]
     assert {"up", "a", "scrape_series_added"} <= set(last.names())
     gap_ms = last.samples[0].timestamp_ms - before[-1].samples[0].timestamp_ms
-    assert 90 <= gap_ms <= 1000  # a busy machine misses a tick or two
+    assert 50 <= gap_ms <= 1000  # a busy machine is late for a tick, or misses some
     assert not any(ends(batch) for batch in world.of(n="1"))
 
 
@@ -474,6 +453,11 @@ async def test_a_target_that_moves_keeps_its_series(tmp_path: Path) -> None:
             await world.until(lambda: len(world.of(n="1")) > count + 4)
     assert len(world.seen.opened) == 1
     assert all(batch.value("up") == 1 for batch in world.of(n="1"))
+    first, *_, last = (
+        {sample.series.resource.attributes["server.port"] for sample in batch.samples}
+        for batch in world.of(n="1")
+    )
+    assert (first, last) == ({address.rpartition(":")[2]}, {other.rpartition(":")[2]})
 
 
 async def test_other_labels_are_another_target(tmp_path: Path) -> None:
@@ -520,6 +504,83 @@ async def test_a_second_target_with_the_same_labels_is_refused_by_name_until_the
         in said[1]
     )
     assert len(world.seen.opened) == 2
+
+
+def ports(seen: Recorder) -> set[object]:
+    """Those that something was scraped at."""
+    return {batch.samples[0].series.resource.attributes["server.port"] for batch in seen.batches}
+
+
+async def test_a_target_of_another_receiver_in_the_same_pipelines_is_found(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with target() as address, target() as other:
+        one, two = Changing(tmp_path, address), Changing(tmp_path, address)
+        one.have({"instance": "i", "n": "1"})
+        static = StaticConfig(targets=[other], labels={"job": "app", "instance": "i", "n": "1"})
+        second = ScrapeConfig(
+            job_name="second", scrape_interval=0.1, scrape_timeout=0.1, static_configs=[static]
+        )
+        config = PrometheusConfig(config=PrometheusFile(scrape_configs=[second]))
+        first_context = context_for("prometheus/one")
+        contexts = [first_context, replace(first_context, id=ComponentId("prometheus", "two"))]
+
+        async def check(downstream: Recorder) -> None:
+            receivers = [
+                PrometheusReceiver(settings, context, FanOut([("metrics", seen)]))
+                for settings, context, seen in zip(
+                    (one.config, config), contexts, (one.seen, downstream), strict=True
+                )
+            ]
+            count = len(one.of(n="1"))
+            first = asyncio.create_task(receivers[0].run())
+            await one.until(lambda: len(one.of(n="1")) > count + 1)
+            task = asyncio.create_task(receivers[1].run())
+            if downstream is one.seen:
+                await one.until(lambda: caplog.records)
+                [said] = [entry.message for entry in caplog.records]
+                assert f"job second: target http://{other}/metrics is not scraped" in said
+                assert "a target of job app in the receiver prometheus/one has the same labels" in said
+                one.have()
+            await one.until(lambda: ports(downstream) >= {other.rpartition(":")[2]})
+            for running in (first, task):
+                running.cancel()
+            await asyncio.wait([first, task])
+
+        await check(two.seen)
+        assert caplog.records == []
+        await check(one.seen)
+
+
+async def test_rules_that_leave_nothing_to_tell_two_targets_apart_are_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def check(*rules: RelabelConfig, alike: bool, **settings: Any) -> None:
+        caplog.clear()
+        world = Changing(tmp_path, where, metric_relabel_configs=list(rules), **settings)
+        world.have({"instance": "1"})
+        async with world.running():
+            await world.until(lambda: len(world.of(instance="1")) > 1)
+            assert caplog.records == []
+            world.have({"instance": "1"}, {"instance": "2"}, {"instance": "3"})
+            await world.until(lambda: len(world.of(instance="2")) > 1 and len(world.of(instance="3")) > 1)
+        said = [entry.message for entry in caplog.records]
+        assert ["job app: metric_relabel_configs leave nothing that tells" in one for one in said] == [
+            True
+        ] * alike
+
+    drop = RelabelConfig(regex="instance", action="labeldrop")
+    async with target() as where:
+        await check(drop, alike=True)
+        await check(RelabelConfig(source_labels=["__name__"], regex="b", action="keep"), drop, alike=True)
+        await check(RelabelConfig(regex="__name__|job", action="labelkeep"), alike=True)
+        await check(RelabelConfig(target_label="instance", replacement="same"), alike=True)
+        await check(RelabelConfig(source_labels=["instance"], target_label="pod"), drop, alike=False)
+        await check(
+            RelabelConfig(regex="(instance)", replacement="my_$1", action="labelmap"), drop, alike=False
+        )
+        await check(RelabelConfig(regex="path", action="labeldrop"), alike=False)
+        await check(drop, alike=False, honor_labels=True)
 
 
 async def test_external_labels_that_make_two_targets_alike_are_seen(
@@ -670,7 +731,7 @@ async def test_series_nobody_continues_end_with_the_receiver(tmp_path: Path, way
         )
         first.have()
         receiver = PrometheusReceiver(second.config, context, second.seen)
-        task = await begin(receiver, second, lambda: not context.estate)
+        task = await begin(receiver, second, lambda: "prometheus" not in context.estate)
         assert second.seen.batches == []
         if way == "drain":
             await receiver.drain()
@@ -680,7 +741,7 @@ async def test_series_nobody_continues_end_with_the_receiver(tmp_path: Path, way
     [end] = second.of(n="1")
     assert ends(end)
     assert {"a", "up"} <= set(end.names())
-    assert context.estate == {}
+    assert "prometheus" not in context.estate
 
 
 async def test_a_receiver_that_is_ended_ends_every_series_and_leaves_nothing(tmp_path: Path) -> None:
@@ -698,7 +759,7 @@ async def test_a_receiver_that_is_ended_ends_every_series_and_leaves_nothing(tmp
         await receiver.drain()
         await stop(task)
     assert len(world.seen.batches) == count
-    assert context.estate == {}
+    assert "prometheus" not in context.estate
     for number in "123":
         *before, end = world.of(n=number)
         assert ends(end)

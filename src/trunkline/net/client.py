@@ -449,6 +449,8 @@ class Client:
         """A new connection to `target`. Raises ConnectError."""
         host, port = self._resolve.lookup(target.host, target.port)
         encrypted = target.scheme == "https"
+        if encrypted and target.nameless and not (self._tls.server_name or self._tls.insecure_skip_verify):
+            raise ConnectError("the URL has no host to check the certificate for; set one, or server_name")
         connection = _Connection(self, target.key)
         try:
             await asyncio.get_running_loop().create_connection(

@@ -127,10 +127,11 @@ class FullClient:
     ) -> Response:
         proxy = self._proxy
         encrypted = target.scheme == "https"
+        host = target.host + target.authority if target.nameless else target.authority
         through_tls = encrypted or (proxy is not None and proxy.url.startswith("https:"))
         async with self._opened().request(
             request.method,
-            URL(f"{target.scheme}://{target.authority}{target.path}", encoded=True),
+            URL(f"{target.scheme}://{host}{target.path}", encoded=True),
             headers=self._headers(request, target),
             data=BytesIO(request.body) if request.body else None,
             allow_redirects=False,

@@ -111,6 +111,13 @@ class TargetSeries:
         kept = self._kept[slot]
         return kept if isinstance(kept, Family) else None
 
+    def move(self, resource: Resource) -> None:
+        """All series are of this resource from now on."""
+        self._resource = resource
+        self._kept = [
+            Series(one.labels, one.family, resource) if isinstance(one, Series) else one for one in self._kept
+        ]
+
     def families(self) -> set[Family]:
         """Those of all scraped series."""
         return {kept for kept in self._kept if isinstance(kept, Family)}
@@ -162,6 +169,10 @@ class TargetColumns:
         """Go on for a new consumer, which has to look at every series, and a job that decides series as before."""
         self.aim(target)
         self._usual = None  # the next scrape has to be held against the limits
+        self._announce()
+
+    def _announce(self) -> None:
+        """Let downstream look at every series again."""
         for slot, series in enumerate(self._series):
             if series is not None:
                 self.table.replace(slot, series)
@@ -170,6 +181,10 @@ class TargetColumns:
         """Go on with a target that is somewhere else or has another time-out."""
         self.table.name = target.url
         self._set_job(target)
+        if target.attributes != self._resource.attributes:
+            self._resource = Resource(target.attributes, self._resource.identity)
+            self._series.move(self._resource)
+            self._announce()
 
     def _set_job(self, target: Target) -> None:
         self._job = target.job

@@ -66,6 +66,8 @@ class Job:
     track_timestamps: bool = False
     relabel: tuple[Rule, ...] = ()
     metric_relabel: tuple[Rule, ...] = ()
+    identity_rules: tuple[Rule, ...] = ()
+    """`metric_relabel` without the rules that keep or drop by name."""
     validation: Scheme = "utf8"
     external_labels: Mapping[str, str] = field(default_factory=dict)
     body_limit: int = 0
@@ -136,6 +138,9 @@ def _job(
         track_timestamps=scrape.track_timestamps_staleness,
         relabel=rules_of(scrape.relabel_configs, scheme),
         metric_relabel=rules_of(scrape.metric_relabel_configs, scheme),
+        identity_rules=rules_of(
+            [one for one in scrape.metric_relabel_configs if not one.chooses_by_name], scheme
+        ),
         validation=scheme,
         external_labels=outer,
         body_limit=scrape.body_size_limit or global_.body_size_limit,

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from trunkline.model import Labels
 from trunkline.receivers.prometheus.discovery.groups import TargetGroup
-from trunkline.receivers.prometheus.job import Job
 from trunkline.receivers.prometheus.loop import TargetLoop
+from trunkline.receivers.prometheus.owners import Owner, Owners
+from trunkline.receivers.prometheus.rules import left
 from trunkline.receivers.prometheus.target import HOSTS_FILE, Target, make_target, own_hosts
 
 log = logging.getLogger(__name__)
@@ -34,20 +36,22 @@ class Rhythm(Protocol):
 class JobTargets:
     """Keeps the loops of a job in step with its target groups.
 
-    `owners` says whose the series of each target key are, for all jobs of a receiver: two targets with the same
-    labels would write the same series, so only the first one is scraped, and the second refused by name.
+    `owners` says whose the series of each target key are, for all jobs that write to the same place, those of other
+    receivers, too: two targets with the same labels would write the same series, so only the first one is scraped,
+    and the second refused by name.
     """
 
     def __init__(
         self,
-        job: Job,
+        owner: Owner,
         start: Callable[[Target], TargetLoop],
         rhythm: Rhythm,
-        owners: dict[str, Job],
+        owners: Owners,
         own_addresses: frozenset[str] = frozenset(),
         hosts_file: Path = HOSTS_FILE,
     ) -> None:
-        self._job = job
+        self._owner = owner
+        self._job = owner.job
         self._start = start
         self._rhythm = rhythm
         self._owners = owners
@@ -57,6 +61,7 @@ class JobTargets:
         self._loops: dict[str, TargetLoop] = {}
         self._ending: dict[str, tuple[TargetLoop, Callable[[], None]]] = {}
         self._complaints: set[str] = set()
+        self._alike = ""
         self.refused = False
         """Whether a target waits for another one with the same labels to go."""
 
@@ -78,6 +83,7 @@ class JobTargets:
     def sync(self) -> None:
         """Start, move and stop loops until they are those of the targets there are."""
         wanted = self._wanted()
+        self._compare(wanted)
         for key in [key for key in self._loops if key not in wanted]:
             self._vanish(key)
         for key, target in wanted.items():
@@ -95,13 +101,17 @@ class JobTargets:
         self.refused = False
         for target in self._targets(complaints):
             first = wanted.setdefault(target.key, target)
-            owner = self._owners.get(target.key, self._job)
-            if owner is not self._job:
+            owner = self._owners.of(target.key) or self._owner
+            if owner is not self._owner:
                 del wanted[target.key]
                 self.refused = True
+                elsewhere = (
+                    "" if owner.receiver == self._owner.receiver else f" in the receiver {owner.receiver}"
+                )
                 complaints.add(
-                    f"job {self._job.name}: target {target.url} is not scraped: a target of job {owner.name} has the "
-                    f"same labels {target.key}, and their series could not be told apart; give one of them another label"
+                    f"job {self._job.name}: target {target.url} is not scraped: a target of job {owner.job.name}"
+                    f"{elsewhere} has the same labels {target.key}, and their series could not be told apart; give one "
+                    "of them another label"
                 )
             elif _differ(first, target):
                 complaints.add(
@@ -112,6 +122,26 @@ class JobTargets:
             log.error("%s", complaint)
         self._complaints = complaints
         return wanted
+
+    def _compare(self, wanted: Mapping[str, Target]) -> None:
+        """Say once which targets `metric_relabel_configs` make alike; they are scraped, as they may show other series."""
+        seen: dict[Labels, Target] = {}
+        pairs = (
+            (target, seen.setdefault(labels, target))
+            for target in wanted.values()
+            if (labels := left(target))
+        )
+        one, other = next(((one, other) for one, other in pairs if one is not other), (None, None))
+        alike = f"{one.url} and {other.url}" if one and other else ""
+        if alike and not self._alike:
+            log.warning(
+                "job %s: metric_relabel_configs leave nothing that tells the series of %s apart: where both show the same "
+                "series their samples clash, and the workspace refuses some; keep instance, or give the targets a label "
+                "of their own",
+                self._job.name,
+                alike,
+            )
+        self._alike = alike
 
     def _targets(self, complaints: set[str]) -> Iterator[Target]:
         own = own_hosts(self._own_addresses, self._hosts_file)
@@ -133,7 +163,8 @@ class JobTargets:
         self._rhythm.remove(loop)
 
         def ended() -> None:
-            del self._ending[key], self._owners[key]
+            del self._ending[key]
+            self._owners.give(key)
 
         self._ending[key] = loop, self._rhythm.finish(loop, ended)
 
@@ -152,7 +183,7 @@ class JobTargets:
             loop.aim(target)
             self._rhythm.add(loop)
         self._loops[key] = loop
-        self._owners[key] = self._job
+        self._owners.take(key, self._owner)
 
 
 def _differ(one: Target, other: Target) -> bool:

@@ -20,6 +20,7 @@ from trunkline.receivers.prometheus.discovery.http import HttpDiscovery
 from trunkline.receivers.prometheus.estate import Remains, leave, take
 from trunkline.receivers.prometheus.job import Job, jobs_of
 from trunkline.receivers.prometheus.loop import TargetLoop
+from trunkline.receivers.prometheus.owners import Owner, Owners
 from trunkline.receivers.prometheus.pool import JobTargets
 from trunkline.receivers.prometheus.target import HOSTS_FILE, Target
 
@@ -48,18 +49,19 @@ class PrometheusReceiver:
         self._context = context
         self._downstream = downstream
         self._clock = clock or SystemClock()
-        self._rhythm = _Beats(self._clock, config.initial_scrape_offset, self._released)
         self._clients: dict[HttpSettings, Fetcher] = {}
         self._pools: list[JobTargets] = []
         self._static: list[tuple[JobTargets, ScrapeConfig]] = []
         self._discoveries: list[tuple[JobTargets, int, Discovery]] = []
         self._remains: dict[str, Remains] = {}
-        owners: dict[str, Job] = {}
+        self._owners = Owners.among(context, downstream)
+        self._rhythm = _Beats(self._clock, config.initial_scrape_offset, self._owners.released)
         own = frozenset(filter(None, str(context.identity.attributes.get(ADDRESSES, "")).split(",")))
         for scrape, job in zip(
             config.config.scrape_configs, jobs_of(config, context.environment), strict=True
         ):
-            pool = JobTargets(job, self._starter(job), self._rhythm, owners, own, hosts_file)
+            owner = Owner(str(context.id), job)
+            pool = JobTargets(owner, self._starter(job), self._rhythm, self._owners, own, hosts_file)
             self._pools.append(pool)
             self._static.append((pool, scrape))
             for number, discovery in enumerate(_discoveries(scrape, context)):
@@ -69,6 +71,7 @@ class PrometheusReceiver:
         try:
             async with asyncio.TaskGroup() as group:
                 self._rhythm.start(group)
+                self._owners.join(str(self._context.id), self._released)
                 self._remains = take(self._context)
                 for key, remains in self._remains.items():
                     group.create_task(self._end_remains(key, remains))
@@ -84,6 +87,7 @@ class PrometheusReceiver:
             if not self._rhythm.stopped:
                 leave(self._context, loops, self._remains)
             self._rhythm.stop()
+            self._owners.leave(str(self._context.id))
             for _, _, discovery in self._discoveries:
                 await discovery.aclose()
             for client in self._clients.values():
@@ -165,7 +169,7 @@ class PrometheusReceiver:
     def _released(self) -> None:
         """A target's labels are free again: another one may have waited for them."""
         for pool in self._pools:
-            if pool.refused:
+            if pool.refused and not self._rhythm.stopped:
                 pool.sync()
 
 

@@ -31,6 +31,7 @@ _REFERENCE: Final = r"\$(?:\{\w++\}|\w++)"
 _LEGACY_TEMPLATE: Final = re.compile(rf"(?:[a-zA-Z_]|{_REFERENCE})(?:\w|{_REFERENCE})*+", re.ASCII)
 _PLAIN_WORDS: Final = re.compile(r"[\w /:;,=@%&~<>\"'!-]*(?:\|[\w /:;,=@%&~<>\"'!-]*)*")
 _ANYTHING: Final = "(.*)"
+_CHOOSING: Final = frozenset(("keep", "drop", "keepequal", "dropequal"))
 _WITH_TARGET: Final = frozenset(("replace", "hashmod", "lowercase", "uppercase", "keepequal", "dropequal"))
 
 
@@ -62,6 +63,11 @@ class RelabelConfig:
     def kind(self) -> str:
         """The action in lower case, as Prometheus takes it in any."""
         return self.action.lower()
+
+    @property
+    def chooses_by_name(self) -> bool:
+        """Whether it keeps or drops series by their name."""
+        return self.kind in _CHOOSING and "__name__" in self.source_labels
 
     def check(self, scheme: Scheme = "utf8") -> Iterator[tuple[str, str]]:
         """What is wrong with the rule: the key and, in Prometheus' words, the reason."""

@@ -9,13 +9,14 @@ from collections.abc import Mapping
 from typing import Final
 
 from trunkline.errors import ExpositionError
-from trunkline.model import Kind
+from trunkline.model import Kind, Labels, make_labels
 from trunkline.receivers.prometheus.job import Job
 from trunkline.receivers.prometheus.relabel import is_label_name, is_metric_name, relabel
 from trunkline.receivers.prometheus.target import Target, merged_labels
 from trunkline.wire.exposition import Exposed
 
 _NAME: Final = "__name__"
+_PROBE: Final = "a"
 _SHOWN: Final = 50
 _WITH_PARTS: Final = frozenset((Kind.HISTOGRAM, Kind.GAUGE_HISTOGRAM, Kind.SUMMARY))
 
@@ -74,6 +75,18 @@ class SeriesRules:
                     f"label_value_length_limit exceeded (metric: {metric}, label name: {name[:_SHOWN]}, "
                     f'value: "{value[:_SHOWN]}", length: {length}, limit: {value_bytes})'
                 )
+
+
+def left(target: Target) -> Labels:
+    """What the job's rules leave of a target's labels in a series without labels of its own; nothing if it has no rules.
+
+    Rules that keep or drop by name are passed over, as some series get through.
+    """
+    job = target.job
+    if not job.metric_relabel or job.honor_labels:
+        return ()
+    labels = {**target.labels, _NAME: _PROBE}
+    return make_labels({**labels, **target.external_labels}) if relabel(labels, job.identity_rules) else ()
 
 
 def renamed(exposed: Exposed, name: str) -> Exposed:

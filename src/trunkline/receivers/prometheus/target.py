@@ -208,11 +208,11 @@ class OwnLabels:
 
 
 def is_local(host: str, own: frozenset[str] = frozenset()) -> bool:
-    """Whether `host` means this machine or task: a loopback name or address, the unspecified one, one of its own."""
+    """Whether `host` means this machine or task: a loopback name or address, the unspecified one, none, one of its own."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
-        return host.lower() == "localhost" or host.lower() in own
+        return host.lower() in ("", "localhost") or host.lower() in own
     return address.is_loopback or address.is_unspecified or str(address) in own
 
 

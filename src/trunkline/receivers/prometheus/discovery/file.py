@@ -7,14 +7,18 @@ import json
 import re
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from trunkline.component.schedule import Clock
 from trunkline.component.settings import setting
 from trunkline.net.files import Fingerprint, fingerprint
 from trunkline.quantities import PrometheusDuration
 from trunkline.receivers.prometheus.discovery.groups import TargetGroup, Trouble, groups_of
+
+if TYPE_CHECKING:
+    from yaml import SafeLoader
 
 LOOK_EVERY_S: Final = 1.0
 """How often the files are looked at; they are read only when something has changed."""
@@ -75,7 +79,7 @@ class FileDiscovery:
         for path in paths:
             trouble = self._troubles.setdefault(path, Trouble(f"the targets file {path} cannot be read"))
             try:
-                self._known[path] = groups_of(_document(path), {"__meta_filepath": path})
+                self._known[path] = _groups(path)
             except (OSError, ValueError) as error:
                 trouble.began(error)
                 self._known[path] = before.get(path, [])
@@ -85,14 +89,39 @@ class FileDiscovery:
             del self._troubles[gone]
 
 
-def _document(path: str) -> Any:
-    """What a file holds; raises OSError or ValueError. In YAML every scalar is a text, as it is written."""
-    text = Path(path).read_text(encoding="utf-8")
+def _groups(path: str) -> list[TargetGroup]:
+    """What a file holds; raises OSError or ValueError."""
+    text, extra = Path(path).read_text(encoding="utf-8"), {"__meta_filepath": path}
     if path.lower().endswith(".json"):
-        return json.loads(text)
+        return groups_of(json.loads(text), extra, any_case=True)
     import yaml  # noqa: PLC0415 (loaded already where the configuration was a file)
 
     try:
-        return yaml.load(text, yaml.BaseLoader) or []  # noqa: S506 (it makes nothing but texts, lists and maps)
+        return groups_of(yaml.load(text, _texts()), extra)  # noqa: S506 (nothing but texts, nulls, lists and maps)
     except yaml.YAMLError as error:
         raise ValueError(" ".join(str(error).split())) from None
+
+
+@cache
+def _texts() -> type[SafeLoader]:
+    """How YAML is read: every scalar is a text, as it is written, but for null; a key stands once in a map."""
+    from yaml import MappingNode, SafeLoader  # noqa: PLC0415
+    from yaml.constructor import ConstructorError  # noqa: PLC0415
+
+    class Texts(SafeLoader):
+        def construct_mapping(self, node: MappingNode, deep: bool = False) -> dict[Any, Any]:
+            seen: set[str] = set()
+            for key, _ in node.value:
+                if isinstance(key.value, str) and key.value in seen:
+                    raise ConstructorError(
+                        None, None, f'key "{key.value}" already set in map', key.start_mark
+                    )
+                seen.add(str(key.value))
+            return super().construct_mapping(node, deep)
+
+    Texts.yaml_implicit_resolvers = {}
+    Texts.add_implicit_resolver(
+        "tag:yaml.org,2002:null", re.compile(r"(?:~|null|Null|NULL|)\Z"), ["~", "n", "N", ""]
+    )
+    Texts.add_implicit_resolver("tag:yaml.org,2002:merge", re.compile(r"<<\Z"), ["<"])
+    return Texts

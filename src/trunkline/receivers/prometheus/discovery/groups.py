@@ -76,31 +76,44 @@ async def refreshed(
         await clock.sleep(interval_s)
 
 
-def groups_of(document: Any, extra: LabelSet) -> list[TargetGroup]:
+def groups_of(document: Any, extra: LabelSet, *, any_case: bool = False) -> list[TargetGroup]:
     """The groups of a decoded document `[{targets: […], labels: {…}}]`, each with `extra` labels too.
 
-    Raises ValueError, saying which part is not as it has to be.
+    Null is nothing, or an empty text, as in Go; `any_case` takes keys in any case, as Go does in JSON. Raises
+    ValueError, saying which part is not as it has to be.
     """
+    if document is None:
+        return []
     if not isinstance(document, list):
         raise ValueError(f"a list of target groups is expected, not {_kind(document)}")  # noqa: TRY004 (the document's fault)
-    return [_group(index, one, extra) for index, one in enumerate(document)]
+    return [_group(index, one, extra, any_case=any_case) for index, one in enumerate(document)]
 
 
-def _group(index: int, group: Any, extra: LabelSet) -> TargetGroup:
+def _group(index: int, group: Any, extra: LabelSet, *, any_case: bool) -> TargetGroup:
     if not isinstance(group, dict):
         raise ValueError(f"nil target group item found: item {index} is {_kind(group)}")  # noqa: TRY004
+    if any_case:
+        group = {key.casefold(): value for key, value in group.items()}
     if unknown := group.keys() - _KEYS:
         raise ValueError(
             f"item {index} has an unknown key {min(map(str, unknown))!r}; targets and labels are known"
         )
-    targets, labels = group.get("targets") or [], group.get("labels") or {}
-    if not isinstance(targets, list) or not all(isinstance(one, str) for one in targets):
+    targets, labels = (() if group.get(key) is None else group[key] for key in ("targets", "labels"))
+    if not isinstance(targets, list | tuple) or not all(map(_is_text, targets)):
         raise ValueError(f"the targets of item {index} must be a list of texts")
-    if not isinstance(labels, dict) or not all(isinstance(one, str) for one in labels.values()):
+    labels = labels or {}
+    if not isinstance(labels, dict) or not all(map(_is_text, labels.values())):
         raise ValueError(f"the labels of item {index} must be texts by name")
+    if not all(labels):
+        raise ValueError(f"a label of item {index} has no name")
     for text in (*targets, *labels, *labels.values()):
-        text.encode()  # a lone surrogate is no text, and its UnicodeEncodeError a ValueError
-    return TargetGroup([{ADDRESS: one} for one in targets], {**labels, **extra})
+        (text or "").encode()  # a lone surrogate is no text, and its UnicodeEncodeError a ValueError
+    named = {name: value or "" for name, value in labels.items()}
+    return TargetGroup([{ADDRESS: one or ""} for one in targets], {**named, **extra})
+
+
+def _is_text(value: object) -> bool:
+    return value is None or isinstance(value, str)
 
 
 def _kind(value: object) -> str:

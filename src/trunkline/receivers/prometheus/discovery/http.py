@@ -75,5 +75,4 @@ class HttpDiscovery:
         kind = answer.headers.get("content-type", "").strip()
         if not _JSON.fullmatch(kind):
             raise FetchError(f'unsupported content type "{kind}"; application/json is expected')
-        document = json.loads(answer.body)
-        return groups_of([] if document is None else document, {"__meta_url": self._url})
+        return groups_of(json.loads(answer.body), {"__meta_url": self._url}, any_case=True)
