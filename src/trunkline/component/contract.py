@@ -63,7 +63,10 @@ class Context:
     memory: MemoryCeiling = field(default_factory=lambda: MemoryCeiling(MemoryLimits.default()))
     """How near the process is to the memory it may have."""
     estate: dict[str, object] = field(default_factory=dict)
-    """What components leave behind when the configuration is read anew, by id, for those that take their place."""
+    """What components leave behind when the configuration is read anew, by id, for those that take their place.
+
+    And what receivers of the same pipelines have to know of each other.
+    """
 
 
 class Inlet(Protocol):
