@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tests.collector.queue_samples import Losses, fragment, numbers, numbers_of, taken
 
-from trunkline.collector.backlog import ASIDE, Backlog, backlogs, claim, queue_folder
+from trunkline.collector.backlog import ASIDE, Backlog, backlogs, claim, queue_folder, remove_empty
 from trunkline.collector.queue import DiskQueue
 from trunkline.component.contract import Limits
 from trunkline.errors import QueueError
@@ -128,6 +128,27 @@ def test_a_collector_at_work_is_seen_and_not_disturbed(tmp_path: Path) -> None:
     assert not any(one.damaged_bytes for one in seen)
     queue.close()
     assert [one.in_use for one in backlogs([tmp_path])] == [False]
+
+
+def test_what_is_in_use_is_not_read_where_only_what_is_left_counts(tmp_path: Path) -> None:
+    leave(tmp_path / "queue" / "a-0", 1, 1)
+    queue = DiskQueue(tmp_path / "queue" / "b-0", Losses())
+    assert [one.folder.name for one in backlogs([tmp_path], only_left=True)] == ["a-0"]
+    queue.close()
+    assert len(backlogs([tmp_path], only_left=True)) == 2
+
+
+def test_only_an_empty_folder_that_nobody_uses_is_removed(tmp_path: Path) -> None:
+    full, empty, damaged = tmp_path / "a-0", leave(tmp_path / "b-0", 1, 1, delivered=1), tmp_path / "c-0"
+    queue = DiskQueue(leave(full, 1, 1), Losses())
+    with pytest.raises(QueueError):
+        remove_empty(full)
+    queue.close()
+    (damaged / "damaged").mkdir(parents=True)
+    (damaged / "damaged" / "bytes").touch()
+    for folder in (full, empty, damaged):
+        remove_empty(folder)
+    assert (full.exists(), empty.exists(), damaged.exists()) == (True, False, True)
 
 
 def folders(data_dir: Path) -> tuple[Path, Path]:

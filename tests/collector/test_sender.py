@@ -123,7 +123,7 @@ async def test_what_somebody_must_repair_is_held_until_it_is() -> None:
 async def test_one_bad_fragment_is_found_and_only_it_is_refused() -> None:
     receiver = Receiver(lambda lanes: Rejected("bad labels", reason="labels") if 6 in lanes else None)
     metrics, _ = await deliver(receiver, [fragment(lane) for lane in range(1, 9)])
-    assert receiver.taken == [1, 2, 3, 4, 5, 7, 8]
+    assert sorted(receiver.taken) == [1, 2, 3, 4, 5, 7, 8]
     assert metrics.refused.values == {("remote", "labels"): 5}
     assert metrics.delivered.total() == 35
 
@@ -178,8 +178,8 @@ async def test_draining_does_not_wait_out_a_pause_and_leaves_the_rest_in_the_que
         sender.keep([fragment(1)])
         await asyncio.sleep(0.4)
         assert await sender.drain(0.7) is False
+        assert queue.samples == 5
     assert len(receiver.requests) >= 2
-    assert queue.samples == 5
     assert asyncio.get_running_loop().time() - started < 3
 
 
@@ -199,7 +199,7 @@ async def test_what_a_full_queue_gives_up_is_counted() -> None:
     ) as sender:
         sender.keep([fragment(1)] * 4)
     assert metrics.kept.total() == 20
-    assert metrics.refused.values == {("remote", "queue_full"): 15}
+    assert metrics.refused.values == {("remote", "queue_full"): 15, ("remote", "stopped"): 5}
 
 
 @pytest.mark.parametrize(
@@ -322,7 +322,8 @@ async def test_series_at_a_limit_wait_by_themselves_and_in_order() -> None:
         for second in range(3):
             sender.keep([fragment(lane, age_s=3 - second) for lane in range(1, 9)])
             await until(lambda: metrics.delivered.total() == 30 * (second + 1))  # noqa: B023
-        assert receiver.taken == [1, 2, 4, 5, 7, 8] * 3
+        assert sorted(receiver.taken[:6]) == [1, 2, 4, 5, 7, 8]
+        assert receiver.taken[6:] == [1, 2, 4, 5, 7, 8] * 2
         asked = [request for request in receiver.requests if {3, 6} & set(request)]
         assert len(asked) < 10, "only the first time are they asked for"
         assert b'trunkline_held_samples{exporter="remote"} 30' in metrics.render()
@@ -357,7 +358,7 @@ async def test_one_series_over_which_the_receiver_falls_does_not_hold_up_the_oth
         assert len(receiver.requests) == first + 1
         assert b'trunkline_held_samples{exporter="remote"} 10' in metrics.render()
     assert sorted(receiver.taken) == sorted([lane for lane in range(1, 65) if lane != 5] * 2)
-    assert metrics.refused.total() == 0
+    assert metrics.refused.values == {("remote", "stopped"): 10}, "there is no disk"
 
 
 async def test_a_receiver_that_is_down_for_everything_blames_no_series() -> None:

@@ -129,6 +129,30 @@ async def test_what_a_task_that_is_gone_left_on_a_volume_is_taken_over(tmp_path:
     assert list((gone / "queue").iterdir()) == []
 
 
+async def test_nothing_is_taken_from_a_disk_into_memory(tmp_path: Path) -> None:
+    receiver = Receiver()
+    left = queue_folder(tmp_path / "gone", "new", receiver.destination)
+    leave(left, receiver, 1, 2)
+    (tmp_path / "file").touch()
+    async with collector(tmp_path / "file", receiver, [tmp_path / "gone"]) as (sender, metrics):
+        sender.keep([fragment(3)])
+        await until(lambda: receiver.taken == [3])
+        await asyncio.sleep(0.2)
+    assert receiver.taken == [3]
+    assert metrics.taken_over.total() == 0
+    assert any(left.glob("*.seg"))
+
+
+async def test_the_older_samples_of_a_series_that_waits_apart_come_first(tmp_path: Path) -> None:
+    receiver = Receiver()
+    left = queue_folder(tmp_path / "gone", "new", receiver.destination)
+    leave(left, receiver, 2)
+    leave(left / ASIDE, receiver, 1)
+    async with collector(tmp_path / "own", receiver, [tmp_path / "gone"]):
+        await until(lambda: len(receiver.taken) == 2)
+    assert receiver.taken == [1, 2]
+
+
 async def test_a_queue_in_use_is_left_alone_until_its_collector_has_ended(
     tmp_path: Path,
 ) -> None:

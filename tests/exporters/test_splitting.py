@@ -133,10 +133,18 @@ async def test_only_the_series_at_fault_is_refused_and_it_is_named(caplog: pytes
     fragments = [fragment(500 * index, 500, lane=index) for index in range(4)]
     with caplog.at_level(logging.ERROR):
         metrics = await settled(receiver, fragments)
-    assert receiver.taken == [number for number in range(2000) if number != 777]
+    assert sorted(receiver.taken) == [number for number in range(2000) if number != 777]
     assert metrics.refused.values == {("picky", "label_invalid"): 1}
     assert receiver.requests <= 2 * 12
     assert 'series{number="777"}' in caplog.text
+
+
+async def test_a_few_at_fault_take_few_others_with_them() -> None:
+    receiver = Picky(lambda number: number % 1000 == 333)
+    metrics = await settled(receiver, [fragment(500 * index, 500, lane=index) for index in range(16)])
+    assert len(receiver.taken) >= 7800
+    assert len(receiver.taken) + metrics.refused.total() == 8000
+    assert receiver.requests < 3 * MAX_REJECTIONS
 
 
 async def test_many_at_fault_cost_a_bounded_number_of_requests() -> None:

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import count
 
-from trunkline.collector.queue import Queue
-from trunkline.collector.settling import MAX_REJECTIONS, Held, Settler
+from trunkline.collector.queue import Chunk, Queue
+from trunkline.collector.settling import MAX_REJECTIONS, SUSPECT, Held, Settler
 from trunkline.component.contract import Delivery, Fragment
 
 log = logging.getLogger(__name__)
@@ -34,7 +34,8 @@ class Aside:
         self._delivery = delivery
         self._limits = replace(delivery.limits, max_samples=min(REQUEST_SAMPLES, delivery.limits.max_samples))
         self._lanes: dict[bytes, int] = {}
-        self._free: set[int] = set()  # lanes of the sources in which none of these series is
+        self._free: dict[int, tuple[int, int]] = {}  # sources' lanes with none of these, and their size
+        self._tried: set[int] = set()  # refused lately, while there was no time to try others
         self._numbers = count()
         self._busy = asyncio.Lock()
         self.filled = asyncio.Event()
@@ -49,6 +50,11 @@ class Aside:
     def size_bytes(self) -> int:
         return self._queue.size_bytes
 
+    @property
+    def known(self) -> int:
+        """How many series are kept apart."""
+        return len(self._lanes)
+
     def close(self) -> None:
         self._queue.close()
 
@@ -59,14 +65,17 @@ class Aside:
         rest: list[Fragment] = []
         held: list[Fragment] = []
         for fragment in fragments:
-            if fragment.lane in self._free:
+            size = fragment.raw_bytes, fragment.samples
+            if self._free.get(fragment.lane) == size:
                 rest.append(fragment)
                 continue
             waiting, others = self._delivery.apart(fragment, self._lanes.keys())
             held += waiting
             rest += others
-            if not waiting:
-                self._free.add(fragment.lane)
+            if waiting:
+                self._free.pop(fragment.lane, None)
+            else:
+                self._free[fragment.lane] = size
         return rest, [Held(held, "", "")] if held else []
 
     async def add(self, held: Iterable[Held]) -> None:
@@ -82,7 +91,12 @@ class Aside:
     async def revisit(self, settler: Settler) -> None:
         """Try what is kept, oldest first; what is refused again moves to the end, and the others of its series with it."""
         async with self._busy:
-            await self._revisit(settler)
+            self._free.clear()
+            try:
+                await self._revisit(settler)
+            except Exception:
+                self._put_in_order()
+                raise
             if not self._queue.samples:
                 self._lanes.clear()
                 self.filled.clear()
@@ -90,24 +104,50 @@ class Aside:
     async def _revisit(self, settler: Settler) -> None:
         refused: set[int] = set()
         staying: set[int] = set()
+        passed: set[int] = set()
         remaining = self._queue.samples
-        while remaining > 0 and (chunk := self._queue.take(self._limits)):
+        while remaining > 0 and (chunk := self._take(remaining)):
             remaining -= chunk.samples
-            may_ask = len(refused) <= MAX_REJECTIONS
-            asked = [one for one in chunk.fragments if may_ask and one.lane not in refused]
-            held = await settler.settle(asked, unclear=True) if asked else []
-            refused.update(fragment.lane for one in held for fragment in one.fragments)
-            if not staying and len(refused) == len(chunk.fragments):  # nothing has changed
+            asked = [] if len(refused) > MAX_REJECTIONS else self._worth_asking(chunk, refused)
+            try:
+                held = await self._ask(settler, asked)
+            except BaseException:
+                self._queue.put_back(chunk)
+                raise
+            again = {fragment.lane for one in held for fragment in one.fragments}
+            refused |= again
+            if not (staying or passed) and len(refused) == len(self._lanes):  # nothing has changed
                 self._queue.put_back(chunk)
                 return
-            back = [one for one in chunk.fragments if not may_ask or one.lane in refused]
+            taken = {fragment.lane for fragment in asked} - again
+            back = [one for one in chunk.fragments if one.lane not in taken]
+            passed |= taken
             staying.update(fragment.lane for fragment in back)
             self._queue.append(back)
             self._queue.settle(chunk)
+            await asyncio.sleep(0)
+        self._forget_all_but(staying)
+        self._tried |= refused
+        if passed or self._tried >= staying:
+            self._tried.clear()
+
+    def _take(self, remaining: int) -> Chunk | None:
+        """The oldest, but nothing of what has been put behind those that remain."""
+        most = min(self._limits.max_samples, remaining)
+        return self._queue.take(replace(self._limits, max_samples=most))
+
+    def _worth_asking(self, chunk: Chunk, refused: set[int]) -> list[Fragment]:
+        return [one for one in chunk.fragments if one.lane not in refused and one.lane not in self._tried]
+
+    async def _ask(self, settler: Settler, asked: Sequence[Fragment]) -> list[Held]:
+        """Others wait for the lanes of these: one more failure is enough to leave a series where it is."""
+        return await settler.settle(asked, unclear=True, failures=SUSPECT - 1) if asked else []
+
+    def _forget_all_but(self, staying: set[int]) -> None:
         released = len(self._lanes) - len(staying)
         self._lanes = {key: lane for key, lane in self._lanes.items() if lane in staying}
         if released:
-            log.info("%s: %d series that had been set aside are delivered", self._name, released)
+            log.info("%s: %d series that had been set aside wait no longer", self._name, released)
 
     def _singles(self, fragments: Iterable[Fragment]) -> Iterable[Fragment]:
         for fragment in fragments:
@@ -132,5 +172,27 @@ class Aside:
             for key, _ in self._delivery.singles(fragment):
                 self._lanes[key] = fragment.lane
         self._numbers = count(max(self._lanes.values(), default=-1) + 1)
+        self._put_in_order()
         if self._queue.samples:
             self.filled.set()
+
+    def _put_in_order(self) -> None:
+        """A process that ends while it tries leaves the later samples of a series before those it has moved."""
+        if self._is_in_order():
+            return
+        kept = self._queue.append(sorted(self._queue.fragments(), key=lambda fragment: fragment.oldest_ms))
+        remaining = self._queue.samples - kept
+        while remaining > 0:
+            chunk = self._take(remaining)
+            if chunk is None:
+                return
+            remaining -= chunk.samples
+            self._queue.settle(chunk)
+
+    def _is_in_order(self) -> bool:
+        latest: dict[int, int] = {}
+        for fragment in self._queue.fragments():
+            if fragment.oldest_ms < latest.get(fragment.lane, fragment.oldest_ms):
+                return False
+            latest[fragment.lane] = fragment.oldest_ms
+        return True

@@ -69,16 +69,20 @@ def queue_folder(data_dir: Path, id_: object, destination: str) -> Path:
     return folder
 
 
-def backlogs(data_dirs: Iterable[Path], but: Collection[Path] = ()) -> list[Backlog]:
+def backlogs(
+    data_dirs: Iterable[Path], but: Collection[Path] = (), *, only_left: bool = False
+) -> list[Backlog]:
     """What the queues in each of `data_dirs` hold, also those that hold nothing, by folder; without those of `but`.
 
-    Reads all that waits, so this takes a second for each gigabyte or so.
+    Reads all that waits, so this takes a second for each gigabyte or so. With `only_left`, nothing is read where a
+    process is at work.
     """
     folders = {folder for data_dir in data_dirs for folder in (data_dir / "queue").glob("*/")}
     found = []
     for folder in sorted(folders.difference(but)):
         try:
-            found.append(_look(folder))
+            if not (only_left and _is_in_use(folder)):
+                found.append(_look(folder))
         except OSError as error:
             log.warning("the queue %s cannot be read: %s", folder, error.strerror)
     return found
@@ -107,6 +111,16 @@ def claim(own_folder: Path, found: Backlog) -> Path | None:
             log.warning("the backlog %s cannot be taken over: %s", folder, error)
             return None
     return own_folder
+
+
+def remove_empty(folder: Path) -> None:
+    """Remove a queue's folder if nothing in it is worth keeping. Raises QueueError when a process has begun to use it."""
+    held = lock(folder, 0)
+    try:
+        if _is_empty(folder):
+            shutil.rmtree(folder)
+    finally:
+        os.close(held)
 
 
 def _look(folder: Path) -> Backlog:

@@ -30,7 +30,7 @@ class Gate:
         self._most = most
         self.pace = Pace(clock.monotonic())
         self._through = 0
-        self._resume_s = 0.0
+        self._resume_s = self._wished_s = 0.0
         self._changed = asyncio.Event()
         self._hurry = asyncio.Event()
         self.width = most
@@ -56,7 +56,7 @@ class Gate:
         self.failures = self.doubts = 0
         self.taken_s = self._clock.monotonic()
         self.pace.taken()
-        self._resume_s = 0.0
+        self._resume_s = self._wished_s
         self._widen()
 
     def refused(self) -> None:
@@ -76,7 +76,9 @@ class Gate:
         self.failures += 1
         self.pace.throttled()
         self.width = max(1, self.width // 2)
-        self._pause(after_s or self._backoff.pause_s(self.failures, self._chance()))
+        pause_s = after_s or self._backoff.pause_s(self.failures, self._chance())
+        self._wished_s = max(self._wished_s, self._clock.monotonic() + pause_s)
+        self._pause(pause_s)
 
     def hurry(self) -> None:
         """From now on no pause is longer than a moment."""
@@ -94,6 +96,7 @@ class Gate:
             await either(self._clock, self._hurry, pause_s)
 
     async def _enter(self) -> None:
+        await asyncio.sleep(0)  # a request that waits goes before one that has just failed
         while True:
             while self._through >= self.width:
                 self._changed.clear()

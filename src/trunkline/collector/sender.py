@@ -32,6 +32,7 @@ LOSSES: Final = {
     "disk_full": "the disk of the queue is full or cannot be written",
     "too_old": "they waited longer than the receiver accepts samples for",
     "damaged": "the queue's file is damaged",
+    "stopped": "they waited in memory, and the collector ends or begins anew",
 }
 
 
@@ -82,7 +83,9 @@ class Sender:
         with ExitStack() as undo:
             self._queue = self._open_queue(self.lose)
             undo.callback(self._queue.close)
-            self._aside = Aside(self._name, self._open_aside(self.lose), self._delivery)
+            apart = self._open_aside(self.lose)
+            undo.callback(apart.close)
+            self._aside = Aside(self._name, apart, self._delivery)
             undo.pop_all()
         for gauge, source in self._gauges():
             gauge.track(source, self._name)
@@ -116,8 +119,11 @@ class Sender:
         self._stirred.set()
 
     def has_room_for(self, size_bytes: int) -> bool:
-        """Whether that much can be adopted without giving up what waits."""
-        return self._queue.size_bytes + size_bytes < self._delivery.queue.max_bytes // 2
+        """Whether that much can be adopted without giving up what waits, and is as safe here as it was."""
+        return (
+            self._queue.is_on_disk
+            and self._queue.size_bytes + size_bytes < self._delivery.queue.max_bytes // 2
+        )
 
     async def drain(self, timeout_s: float) -> bool:
         """Deliver without pauses until the queue is empty or the time is up; returns whether it is empty."""
@@ -129,7 +135,7 @@ class Sender:
             async with asyncio.timeout(timeout_s):
                 await self._settled.wait()
                 if self._aside.samples:
-                    await self._aside.revisit(self._settler)
+                    await self._try_aside()
         return self._queue.samples + self._aside.samples == 0
 
     def _write(self) -> None:
@@ -162,7 +168,8 @@ class Sender:
         """Wait until there is something to send, and a place to send it."""
         while True:
             self._stirred.clear()
-            may_take = self._under_way < self._gate.width and not self._closing
+            # Two at least, though perhaps one request at a time: a chunk that keeps failing shall meet one that passes.
+            may_take = self._under_way < max(self._gate.width, 2) and not self._closing
             if may_take and (chunk := self._queue.take(self._delivery.limits)):
                 if not self._may_fill(chunk):
                     await self._keep_pace(chunk.samples)
@@ -184,28 +191,42 @@ class Sender:
 
     async def _carry(self, chunk: Chunk) -> None:
         """Bring one chunk to its end."""
+        unclear = chunk.inherited
+        try:
+            while not await self._try_to_settle(chunk, unclear=unclear):
+                unclear = True
+                await self._gate.pause(REVISIT_S)
+        finally:
+            self._under_way -= 1
+            self._stirred.set()
+
+    async def _try_to_settle(self, chunk: Chunk, *, unclear: bool) -> bool:
         try:
             fragments, held = self._aside.sort(chunk.fragments)
-            held += await self._settler.settle(fragments, unclear=chunk.inherited)
+            held += await self._settler.settle(fragments, unclear=unclear)
             if held:
                 await self._aside.add(held)
             self._queue.settle(chunk)
         except Exception:
             log.exception(
-                "%s: %d samples stay in the queue until a restart: %s", self._name, chunk.samples, _DEFECT
+                "%s: %d samples are tried again in a minute: %s", self._name, chunk.samples, _DEFECT
             )
-        finally:
-            self._under_way -= 1
-            self._stirred.set()
+            return False
+        return True
 
     async def _revisit_aside(self) -> None:
         while True:
             await self._aside.filled.wait()
             await self._gate.pause(REVISIT_S)
-            try:
-                await self._aside.revisit(self._settler)
-            except Exception:
-                log.exception("%s: what is set aside could not be tried again: %s", self._name, _DEFECT)
+            if self._gate.hurried:
+                return  # the last try is the drain's
+            await self._try_aside()
+
+    async def _try_aside(self) -> None:
+        try:
+            await self._aside.revisit(self._settler)
+        except Exception:
+            log.exception("%s: what is set aside could not be tried again: %s", self._name, _DEFECT)
 
     async def _keep_pace(self, samples: int) -> None:
         """Leave the receiver a moment before the next request of a backlog."""

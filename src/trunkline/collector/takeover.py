@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import shutil
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from trunkline.collector.backlog import ASIDE, Backlog, backlogs, claim, queue_folder
+from trunkline.collector.backlog import ASIDE, Backlog, backlogs, claim, queue_folder, remove_empty
 from trunkline.collector.queue import DiskQueue, Lost, MemoryQueue, Queue
 from trunkline.collector.sender import Sender
 from trunkline.component.contract import Delivery, Limits
@@ -110,7 +109,8 @@ class Takeover:
         places = {self._data_dir}
         for other in self._others:
             places |= {other, *other.glob("*/")}
-        return [found for found in backlogs(places, own) if found.samples or found.damaged_bytes]
+        known = {*own, *self._named}  # what nobody can deliver is read once
+        return [one for one in backlogs(places, known, only_left=True) if one.samples or one.damaged_bytes]
 
     async def _take(self, found: Backlog, own: Mapping[Path, Sender]) -> None:
         suffix = found.folder.name.rpartition("-")[2]
@@ -120,11 +120,10 @@ class Takeover:
             return
         log.info("%s", _told(found, "are taken over"))
         try:
-            for folder in (found.folder, found.folder / ASIDE):
+            for folder in (found.folder / ASIDE, found.folder):  # the older samples first
                 if folder.is_dir():
                     await _move(folder, heir)
-            if not any(found.folder.rglob("damaged/*")):
-                shutil.rmtree(found.folder)
+            remove_empty(found.folder)
         except (OSError, QueueError) as error:
             log.warning("the backlog %s cannot be taken over: %s", found.folder, error)
 

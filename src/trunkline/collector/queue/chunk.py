@@ -24,7 +24,7 @@ Linux takes 1,024 pieces (IOV_MAX) in one `write`, each fragment is one, and two
 """
 
 Lost: TypeAlias = Callable[[int, str], None]
-"""Told how many samples were given up, and why: `queue_full`, `disk_full`, `too_old` or `damaged`."""
+"""Told how many samples were given up, and why: `queue_full`, `disk_full`, `too_old`, `damaged` or `stopped`."""
 
 
 class Record:
@@ -130,6 +130,11 @@ class Queue(Protocol):
 
     @property
     def size_bytes(self) -> int: ...
+
+    @property
+    def is_on_disk(self) -> bool:
+        """Whether what is appended now outlives the process."""
+        ...
 
     @property
     def oldest_ms(self) -> int | None:

@@ -94,6 +94,10 @@ class DiskQueue:
             name_destination(folder, exporter, destination)
 
     @property
+    def is_on_disk(self) -> bool:
+        return self._failure is None
+
+    @property
     def oldest_ms(self) -> int | None:
         for chunk in self._window.chunks:
             if not (chunk.lost_as or chunk.settled):

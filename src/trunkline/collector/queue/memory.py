@@ -86,8 +86,16 @@ class MemoryQueue:
         for record in self._records:
             yield from record.fragments
 
+    @property
+    def is_on_disk(self) -> bool:
+        return False
+
     def close(self) -> None:
         """Nothing outlives the process."""
+        if self.samples:
+            self._lost(self.samples, "stopped")
+        self._records.clear()
+        self.samples = self.waiting = self.size_bytes = 0
 
     def _give_up_first(self, reason: str) -> None:
         record = self._records.popleft()

@@ -169,25 +169,54 @@ def outcome(response: Response, destination: str) -> DeliveryError | None:
     status = response.status
     if 200 <= status < 300:
         return None
-    said = f"{destination} answered {status}: {explain.message_of(response).rstrip('.')}"
+    message = explain.message_of(response)
+    said = f"{destination} answered {status}: {message.rstrip('.')}"
     if status in (401, 403, 404):
-        reason, explained = "forbidden", explain.forbidden(explain.message_of(response))
+        reason, explained = "forbidden", explain.forbidden(message)
         if status == 404:
             reason, explained = "not_found", explain.NOT_FOUND
         return Hold(f"{said}. {explained}", reason=reason)
     if status == 413:
         return TooLarge(said, reason="too_large")
+    if (
+        status in (400, 409, 422)
+        or (status == 429 and classify(message) in LIMITS)  # Cortex, and AMP in older times
+        or (status == 500 and _NEVER_TAKEN.search(message))
+    ):
+        return _refusal(said, message, response)
     if status in (408, 429) or status >= 500:
         reason = "throttled" if status == 429 else "server_error"
         return RetryLater(said, reason=reason, after_s=_retry_after_s(response))
-    if status in (400, 422):
-        return _refusal(said, classify(explain.message_of(response)))
     return Hold(f"{said}. {_explain_misdirected(response)}", reason="misdirected")
 
 
-def _refusal(said: str, reason: str) -> DeliveryError:
-    # A quota that grows with use, or is raised, although it comes as a 400.
-    return NotNow(said, reason=reason) if reason in LIMITS else Rejected(said, reason=reason)
+def _refusal(said: str, message: str, response: Response) -> DeliveryError:
+    """What a 400 means (Thanos refuses samples with a 409): not every one is about the samples."""
+    reason = classify(message)
+    if reason in LIMITS:  # a quota that grows with use, or is raised
+        return NotNow(said, reason=reason)
+    words = f"{response.headers.get('x-amzn-errortype', '')} {_SERIES.sub('', message)}"
+    if _UNSIGNED.search(words):
+        return Hold(f"{said}. {explain.forbidden(message)}", reason="forbidden")
+    if _MISDIRECTED.search(words):
+        return Hold(f"{said}. {_explain_misdirected(response)}", reason="misdirected")
+    if _THROTTLED.search(words):
+        return RetryLater(said, reason="throttled", after_s=_retry_after_s(response))
+    return Rejected(said, reason=reason)
+
+
+_SERIES: Final = re.compile(r"\{[^}]*\}?")
+"""A series in an answer, whose labels may be called anything."""
+_NEVER_TAKEN: Final = re.compile(r"^too old sample\b")
+"""Prometheus up to 2.44 or so says this with a 500, which would be tried until the sample is an hour old."""
+_UNSIGNED: Final = re.compile(
+    r"(?:IncompleteSignature|InvalidSignature|ExpiredToken|RequestExpired|AccessDenied|UnrecognizedClient|"
+    r"InvalidClientTokenId|MissingAuthenticationToken)|security token|not authorized to perform"
+)
+_MISDIRECTED: Final = re.compile(
+    r"unsupported path|HTTP request (?:was sent )?to (?:an )?HTTPS", re.IGNORECASE
+)
+_THROTTLED: Final = re.compile(r"Throttling|Rate exceeded|rate limit")
 
 
 def _explain_misdirected(response: Response) -> str:
@@ -198,12 +227,16 @@ def _explain_misdirected(response: Response) -> str:
     )
 
 
-LIMITS: Final = frozenset({"labelset_limit", "series_limit"})
-"""How many series there may be: new ones are refused, and others taken."""
+LIMITS: Final = frozenset({"labelset_limit", "out_of_order_rate", "series_limit"})
+"""How many series there may be, or samples out of order: these are refused, and others taken."""
 
 _REASONS: Final = (
+    ("out_of_order_rate", re.compile(r"out.of.order.{0,40}rate.?limit", re.IGNORECASE)),
     ("labelset_limit", re.compile(r"per.label.?set.series|per.metric.series", re.IGNORECASE)),
-    ("series_limit", re.compile(r"series limit|Capacity from|max-series", re.IGNORECASE)),
+    (
+        "series_limit",
+        re.compile(r"series limit|Capacity from|max-(?:active-)?series|too many HA", re.IGNORECASE),
+    ),
     (
         "duplicate_timestamp",
         re.compile(r"duplicate sample|same timestamp|new-value-for-timestamp", re.IGNORECASE),
@@ -218,7 +251,8 @@ _REASONS: Final = (
 
 def classify(message: str) -> str:
     """A short reason for counting, from the words of a refusal."""
-    return next((reason for reason, words in _REASONS if words.search(message)), "bad_request")
+    words = _SERIES.sub("", message)
+    return next((reason for reason, pattern in _REASONS if pattern.search(words)), "bad_request")
 
 
 def new_credentials_may_help(response: Response) -> bool:

@@ -91,6 +91,13 @@ def _labels(message: bytes) -> bytes:
 def _compressed(raw: bytes, origin: Fragment) -> Fragment:
     block = snappy.compress(raw)
     _, start = varint.decode(block, 0)
+    return Fragment(origin.lane, block[start:], len(raw), *_span(raw, origin))
+
+
+def _span(raw: bytes, origin: Fragment) -> tuple[int, int, int]:
+    """How many samples there are, the time of the first, and of the last."""
+    if origin.oldest_ms == origin.newest_ms:  # as usual: one sample of each series, all of one time
+        series = sum(1 for start in _messages(raw) if raw[start] == _TIMESERIES)
+        return series, origin.oldest_ms, origin.newest_ms
     stamps = [sample.timestamp_ms for one in decode_write_request(raw).series for sample in one.samples]
-    oldest_ms, newest_ms = (min(stamps), max(stamps)) if stamps else (origin.oldest_ms, origin.newest_ms)
-    return Fragment(origin.lane, block[start:], len(raw), len(stamps), oldest_ms, newest_ms)
+    return (len(stamps), min(stamps), max(stamps)) if stamps else (0, origin.oldest_ms, origin.newest_ms)
