@@ -4,62 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from tests.collector.test_sender import Receiver as Taking
 
 from trunkline.collector.backlog import ASIDE, queue_folder
 from trunkline.collector.queue import DiskQueue
 from trunkline.collector.sender import Sender
 from trunkline.collector.takeover import Takeover, folder_of, open_aside, open_queue
-from trunkline.component.contract import Backoff, Encoder, Fragment, Limits, QueueSettings
+from trunkline.component.contract import Fragment
 from trunkline.component.metrics import SelfMetrics
-from trunkline.model import Table
 from trunkline.testing import VirtualClock
 
 NOW_MS = int(VirtualClock().now_s * 1000)
 
 
-class Receiver:
+class Receiver(Taking):
     """Takes everything, and remembers it."""
 
-    backoff = Backoff()
-    limits = Limits()
-    queue = QueueSettings()
-
     def __init__(self, destination: str = "https://user.example/write?token=secret") -> None:
+        super().__init__(lambda _: None)
         self.destination = destination
-        self.taken: list[int] = []
-
-    def encoder(self, table: Table) -> Encoder:
-        raise NotImplementedError
-
-    def join(self, fragments: Sequence[Fragment]) -> bytes:
-        return bytes(fragment.data[0] for fragment in fragments)
-
-    def halves(self, fragment: Fragment) -> Sequence[Fragment]:
-        del fragment
-        return ()
-
-    def singles(self, fragment: Fragment) -> Sequence[tuple[bytes, Fragment]]:
-        return [(fragment.data, fragment)]
-
-    def apart(
-        self, fragment: Fragment, keys: Collection[bytes]
-    ) -> tuple[Sequence[Fragment], Sequence[Fragment]]:
-        return ([fragment], []) if fragment.data in keys else ([], [fragment])
-
-    def describe(self, fragment: Fragment) -> str:
-        return str(fragment.lane)
-
-    async def send(self, body: bytes) -> None:
-        self.taken += body
-
-    @asynccontextmanager
-    async def session(self) -> AsyncIterator[None]:
-        yield
 
 
 def fragment(number: int) -> Fragment:
