@@ -4,7 +4,7 @@ BIN := .venv/bin
 ARGS ?=
 BUILD := pyproject.toml setup.py $(wildcard src/trunkline/wire/_*.h src/trunkline/wire/*.pyx)
 
-.PHONY: demo test bench faults setup fmt lint types pytest docs fuzz sanitize lock clean
+.PHONY: demo test bench faults soak setup fmt lint types pytest docs fuzz sanitize lock clean
 
 demo: .venv/.demo-ready  ## two workload accounts, one workspace, all on this computer
 	@$(BIN)/trunkline demo $(ARGS)
@@ -16,6 +16,9 @@ bench: .venv/.dev-ready  ## the collector beside its peers; never fails on a num
 
 faults: .venv/.dev-ready  ## what is lost when things go wrong, into docs/reliability.md; say with ARGS='--quick' or '--only down'
 	@$(BIN)/python -m faults $(ARGS)
+
+soak: .venv/.dev-ready  ## faults at random under 50,000 samples/s for an hour; say with ARGS='--for 20m --seed 17'
+	@$(BIN)/python -m faults.soak $(ARGS)
 
 setup: .venv/.dev-ready  ## the virtual environment and Prometheus, for working on Trunkline
 

@@ -15,8 +15,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from bench import chart, floor, report
-from bench.collectors import Collector, kernel, trunkline
+from bench import chart, floor, queue_cost, report
+from bench.collectors import TRUNKLINE, Collector, kernel, trunkline
 from bench.measure import Run, RunFailedError, run
 from bench.peers import BUILT, Missing, built, debian
 from bench.scenarios import FLOORS, SCENARIOS, Scenario, chosen
@@ -90,6 +90,7 @@ async def _measure(results: report.Results, rounds: int) -> None:
         runs = results.runs.setdefault(scenario.name, [])
         if scenario.name in FLOORS:
             results.floors.append(await floor.measure(scenario))
+            await _queue_cost(results, scenario, rounds)
         for number in range(1, rounds + 1):
             tries = [_try(results, scenario, collector, number) for collector in results.collectors]
             if scenario.together:
@@ -98,6 +99,15 @@ async def _measure(results: report.Results, rounds: int) -> None:
             for one in tries:
                 found = await one
                 runs += [found] if found else []
+
+
+async def _queue_cost(results: report.Results, scenario: Scenario, rounds: int) -> None:
+    if results.about["quick"] or TRUNKLINE not in {one.name for one in results.collectors}:
+        return
+    try:
+        results.queues.append(await queue_cost.measure(scenario, rounds))
+    except RunFailedError as error:
+        results.failures.append(f"{scenario.name}, the queue's cost: {error}")
 
 
 async def _try(results: report.Results, scenario: Scenario, collector: Collector, number: int) -> Run | None:

@@ -11,6 +11,7 @@ from bench.collectors import TRUNKLINE, Collector
 from bench.floor import Floor
 from bench.measure import Run
 from bench.peers import Missing
+from bench.queue_cost import QueueCost, told
 from bench.scenarios import Scenario
 
 SCHEMA: Final = "trunkline-bench/1"
@@ -26,7 +27,7 @@ NOT_MEASURED: Final = (
     "The cost of the network: everything is on loopback, and remote write is plain HTTP.",
     "The signature is made by every collector and checked by nobody.",
     "Service discovery, relabelling, filters, and metrics of other kinds than counters, gauges and classic histograms.",
-    "Forcing data to the disk: nobody is made to call fsync.",
+    "Forcing data to the disk: nobody is made to call fsync (what that costs Trunkline is measured by itself).",
 )
 _TELLING: Final = 0.1
 """Below this share of delivered samples a cost of each says nothing."""
@@ -56,6 +57,7 @@ class Results:
     """By name of the scenario, in the order they were made."""
     failures: list[str]
     floors: list[Floor] = field(default_factory=list)
+    queues: list[QueueCost] = field(default_factory=list)
 
     def medians(self, scenario: str) -> dict[str, dict[str, float]]:
         """By collector: the median of every figure over its runs."""
@@ -99,6 +101,7 @@ def document(results: Results) -> dict[str, Any]:
         "failures": results.failures,
         "not_measured": list(NOT_MEASURED),
         "floors": [asdict(floor) for floor in results.floors],
+        "queues": [asdict(cost) for cost in results.queues],
         "scenarios": [_scenario(results, scenario) for scenario in results.scenarios],
     }
 
@@ -155,11 +158,12 @@ def _about(results: Results) -> str:
 
 
 def notes(results: Results) -> Iterator[str]:
-    """What a reader must know to trust the tables: what nobody can go below, what is missing, failed, or was disturbed."""
+    """What a reader must know to trust the tables: what nobody can go below, what the queue takes, what is missing, failed, or was disturbed."""
     for floor in results.floors:
         ours = results.medians(floor.scenario).get(TRUNKLINE, {}).get("cpu_ns_per_sample", 0.0)
         times = f"; Trunkline takes {ours / floor.cpu_ns_per_sample:.1f} times that" if ours else ""
         yield f"the floor at {floor.scenario} targets (see bench/floor.py): {floor.cpu_ns_per_sample:.0f} ns per sample{times}"
+    yield from map(told, results.queues)
     for missing in results.missing:
         yield f"not measured: {missing.name} ({missing.why})"
     yield from results.failures

@@ -6,31 +6,30 @@ Exit code 0 if nothing was lost without being told, 1 if something was, 2 for wr
 from __future__ import annotations
 
 import argparse
-import asyncio
-import os
 import random
 import shlex
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Final
 
-from faults import processes, receiving, report, world
-from faults.fault import FAULTS, Fault, Plan, carry_out
-from faults.stage import Verdict
-from trunkline.quantities import parse_go_duration
+from faults import report
+from faults.fault import FAULTS, Plan
+from faults.running import run
 
-DOCUMENT: Final = Path("docs/reliability.md")
 QUICK: Final = (
     *("down", "429", "500", "413", "400, all or nothing", "400, good part stored", "500, then 400"),
-    *("dropped after", "everything at random", "kill -9", "SIGTERM while down", "SIGSTOP"),
-    *("somebody fills the disk", "damaged queue", "two on one folder"),
+    *("dropped after", "everything at random", "random order", "two exporters", "targets fail, too"),
+    *(
+        "kill -9",
+        "SIGTERM while down",
+        "SIGSTOP",
+        "somebody fills the disk",
+        "power goes off",
+        "damaged queue",
+    ),
+    *("damaged cursor", "two on one folder", "exporter renamed"),
 )
 """What takes a few seconds and needs no simulator."""
-MODULES: Final = (receiving, processes, world)
-"""Importing them fills the table of faults."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,28 +39,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     times = options.times or (5 if options.quick else 100)
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(10**6)
     verdicts = run(chosen, Plan(for_s, times, random.Random(seed)), options.at_once)
-    about = {
-        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "command": f"make faults ARGS={shlex.quote(_shown(options, for_s, times, seed))}",
-        "cores": str(len(os.sched_getaffinity(0))),
-    }
     if not options.only:
-        report.write(DOCUMENT, verdicts, about)
+        command = f"make faults ARGS={shlex.quote(_shown(options, for_s, times, seed))}"
+        report.put("faults", report.markdown(verdicts, command))
     print(report.text(verdicts))
     return 0 if all(verdict.good for verdict in verdicts) else 1
-
-
-def run(chosen: Sequence[Fault], plan: Plan, at_once: int = 1) -> list[Verdict]:
-    """The verdicts on faults, some of them carried out side by side; each has a thread, a loop, a chance of its own."""
-    plans = [Plan(plan.for_s, plan.times, random.Random(plan.chance.random())) for _ in chosen]
-    with ThreadPoolExecutor(at_once) as threads:
-        return list(threads.map(_one, chosen, plans))
-
-
-def _one(fault: Fault, plan: Plan) -> Verdict:
-    verdict = asyncio.run(carry_out(fault, plan))
-    print(report.line(verdict), file=sys.stderr, flush=True)
-    return verdict
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -71,19 +53,12 @@ def _parser() -> argparse.ArgumentParser:
         "--only", action="append", choices=FAULTS, metavar="NAME", help="this one; may be given again"
     )
     parser.add_argument(
-        "--for", dest="seconds", type=_seconds, metavar="20s", help="how long each fault lasts"
+        "--for", dest="seconds", type=report.seconds, metavar="20s", help="how long each fault lasts"
     )
     parser.add_argument("--times", type=int, metavar="N", help="how often a fault of a moment is repeated")
     parser.add_argument("--at-once", type=int, default=4, metavar="N", help="how many side by side (4)")
     parser.add_argument("--seed", type=int, metavar="N", help="repeat what chance decided")
     return parser
-
-
-def _seconds(text: str) -> float:
-    try:
-        return max(1.0, parse_go_duration(text))
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{error}; say for example 20s or 2m") from None
 
 
 def _shown(options: argparse.Namespace, for_s: float, times: int, seed: int) -> str:

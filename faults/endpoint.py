@@ -9,7 +9,7 @@ import socket
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple, Protocol
 
 import cramjam
 
@@ -18,6 +18,43 @@ from faults.samples import read_labels, read_request
 Sample = tuple[bytes, bytes, int]
 _LENGTH: Final = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _END: Final = b"\r\n\r\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Mode:
+    """How one request is answered.
+
+    It is stored if `stores`, under the rules, and then answered `status` `delay_s` late. `refuses` names series (by
+    labels) that are refused with 400 and `words`; `whole` says that nothing of such a request is stored. `hang_up`
+    closes the connection instead of answering, or in the middle of the answer; `max_samples` answers 413 over it.
+    """
+
+    status: int = 200
+    stores: bool = True
+    delay_s: float = 0.0
+    headers: Mapping[str, str] = field(default_factory=dict)
+    words: str = ""
+    refuses: Callable[[Mapping[str, str]], bool] | None = None
+    whole: bool = True
+    hang_up: Literal["", "instead", "within"] = ""
+    max_samples: int = 1_000_000
+    poison: Callable[[Mapping[str, str]], bool] | None = None
+    """Series whose requests are all answered with 500."""
+
+
+class Answer(NamedTuple):
+    """Status and words."""
+
+    status: int
+    words: str
+
+
+class Keeping(Protocol):
+    """What stands behind an endpoint."""
+
+    def take(self, body: bytes, mode: Mode) -> Answer:
+        """Store a compressed request as far as `mode` and the rules let it."""
+        ...
 
 
 @dataclass
@@ -63,6 +100,27 @@ class Store:
         series.newest_ms = timestamp_ms
         return ""
 
+    def take(self, body: bytes, mode: Mode) -> Answer:
+        """Store a compressed request as far as `mode` and the rules let it."""
+        samples = list(read_request(bytes(cramjam.snappy.decompress_raw(body))))
+        if len({labels for labels, _, _ in samples}) < len(samples):
+            self.violations.append("two samples of a series in one request")
+        if len(samples) > mode.max_samples:
+            return Answer(413, "request too large")
+        if mode.poison and any(mode.poison(self.of(labels).labels) for labels, _, _ in samples):
+            return Answer(500, "stumbled over a series")
+        refused = [one for one in samples if mode.refuses and mode.refuses(self.of(one[0]).labels)]
+        if mode.whole and (refused or not all(map(self.accepts, samples))):
+            found = next((text for one in samples if not self.accepts(one) and (text := self.put(one))), "")
+            return Answer(400, mode.words if refused else found)
+        return self._put_all(samples, refused, mode)
+
+    def _put_all(self, samples: list[Sample], refused: list[Sample], mode: Mode) -> Answer:
+        unwanted = set(refused)
+        texts = [self.put(one) for one in samples if one not in unwanted]
+        first = mode.words if refused else next(filter(None, texts), "")
+        return Answer(400, first) if first else Answer(mode.status, mode.words)
+
     def accepts(self, sample: Sample) -> bool:
         series = self.of(sample[0])
         newest = series.newest_ms
@@ -78,28 +136,6 @@ class Store:
 
 
 @dataclass(frozen=True, slots=True)
-class Mode:
-    """How one request is answered.
-
-    It is stored if `stores`, under the rules, and then answered `status` `delay_s` late. `refuses` names series (by
-    labels) that are refused with 400 and `words`; `whole` says that nothing of such a request is stored. `hang_up`
-    closes the connection instead of answering, or in the middle of the answer; `max_samples` answers 413 over it.
-    """
-
-    status: int = 200
-    stores: bool = True
-    delay_s: float = 0.0
-    headers: Mapping[str, str] = field(default_factory=dict)
-    words: str = ""
-    refuses: Callable[[Mapping[str, str]], bool] | None = None
-    whole: bool = True
-    hang_up: Literal["", "instead", "within"] = ""
-    max_samples: int = 1_000_000
-    poison: Callable[[Mapping[str, str]], bool] | None = None
-    """Series whose requests are all answered with 500."""
-
-
-@dataclass(frozen=True, slots=True)
 class Seen:
     """One request: when it was complete, how it was answered (0: not at all)."""
 
@@ -110,10 +146,15 @@ class Seen:
 class Endpoint:
     """Listens while `open`; `mode` is asked for every request."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Keeping) -> None:
         self.store = store
         self.mode: Callable[[], Mode] = Mode
         self.seen: list[Seen] = []
+        self.most_under_way = 0
+        """How many requests had no answer yet, at most."""
+        self.overtaken = 0
+        """How many requests were answered after one that came later."""
+        self._latest = 0
         self.port = free_port()
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Transport] = set()
@@ -122,6 +163,10 @@ class Endpoint:
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def write_url(self) -> str:
+        return f"{self.url}/api/v1/write"
 
     async def open(self) -> None:
         """Listen, if it does not yet."""
@@ -153,17 +198,20 @@ class Endpoint:
     def take(self, body: bytes, transport: asyncio.Transport) -> None:
         task = asyncio.ensure_future(self._answer(body, transport))
         self._answering.add(task)
+        self.most_under_way = max(self.most_under_way, len(self._answering))
         task.add_done_callback(self._answering.discard)
 
     async def _answer(self, body: bytes, transport: asyncio.Transport) -> None:
         mode, arrived_s = self.mode(), time.time()
         status, text = mode.status, mode.words
         if mode.stores:
-            samples = list(read_request(bytes(cramjam.snappy.decompress_raw(body))))
-            status, text = self._carry_out(samples, mode)
+            status, text = self.store.take(body, mode)
         self.seen.append(Seen(arrived_s, 0 if mode.hang_up else status))
+        number = len(self.seen)
         if mode.delay_s:
             await asyncio.sleep(mode.delay_s)
+        self.overtaken += number < self._latest
+        self._latest = max(self._latest, number)
         answer = _answer(status, text, mode.headers)
         if mode.hang_up:
             if mode.hang_up == "within":
@@ -171,27 +219,6 @@ class Endpoint:
             transport.close()
         else:
             transport.write(answer)
-
-    def _carry_out(self, samples: list[Sample], mode: Mode) -> tuple[int, str]:
-        if len({labels for labels, _, _ in samples}) < len(samples):
-            self.store.violations.append("two samples of a series in one request")
-        if len(samples) > mode.max_samples:
-            return 413, "request too large"
-        if mode.poison and any(mode.poison(self.store.of(labels).labels) for labels, _, _ in samples):
-            return 500, "stumbled over a series"
-        return self._store(samples, mode)
-
-    def _store(self, samples: list[Sample], mode: Mode) -> tuple[int, str]:
-        refused = [one for one in samples if mode.refuses and mode.refuses(self.store.of(one[0]).labels)]
-        if mode.whole and (refused or not all(map(self.store.accepts, samples))):
-            found = next(
-                (text for one in samples if not self.store.accepts(one) and (text := self.store.put(one))), ""
-            )
-            return 400, mode.words if refused else found
-        unwanted = set(refused)
-        texts = [self.store.put(one) for one in samples if one not in unwanted]
-        first = mode.words if refused else next(filter(None, texts), "")
-        return (400, first) if first else (mode.status, mode.words)
 
 
 def _answer(status: int, text: str, headers: Mapping[str, str]) -> bytes:

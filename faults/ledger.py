@@ -32,6 +32,15 @@ class Missing:
     def __len__(self) -> int:
         return len(self.samples) + self.reports
 
+    def give_up(self, scrapes: set[tuple[str, int]], targets: Sequence[Target]) -> None:
+        """Count those of `scrapes` of which every sample is missing as failed."""
+        series = {target.address: target.series for target in targets}
+        counts = Counter((address, scrape) for address, _, scrape in self.samples)
+        whole = {one for one in scrapes if counts[one] == series[one[0]]}
+        self.samples = {key for key in self.samples if (key[0], key[2]) not in whole}
+        self.reports -= len(whole) * len(REPORTS)
+        self.failed += sum(series[address] + len(REPORTS) for address, _ in whole)
+
     def scrapes(self) -> set[tuple[str, int]]:
         return {(address, scrape) for address, _, scrape in self.samples}
 
@@ -130,10 +139,10 @@ def disorder(targets: Sequence[Target], store: Store) -> Iterator[str]:
 
 
 def longest_gap_s(targets: Sequence[Target], spans: Iterable[tuple[float, float]]) -> float:
-    """The longest time within one of the spans in which a target was not scraped; s since the epoch."""
+    """The longest time within one of the spans in which a target was not asked; s since the epoch."""
     gaps = [0.0]
     for begin, end in spans:
         for target in targets:
-            inside = [at_s for at_s in target.served if begin <= at_s <= end]
+            inside = [at_s for at_s in target.asked if begin <= at_s <= end]
             gaps += [later - earlier for earlier, later in pairwise([begin, *inside, end])]
     return max(gaps)

@@ -17,10 +17,13 @@ from typing import Final
 
 from faults.endpoint import free_port
 from faults.samples import read_exposition
+from trunkline.simulator.child import tied_to_parent
 
 LOOK_S: Final = 0.2
 PATIENCE_S: Final = 40.0
 """Nothing here takes this long on the slowest machine unless it is broken."""
+UNDER_LOAD_S: Final = 5 * PATIENCE_S
+"""The same where an endpoint written in Python has to look at every one of a million samples."""
 REFUSED: Final = "trunkline_refused_samples_total"
 _LOST: Final = re.compile(r": (\d+) samples (?:given up|refused, of)")
 
@@ -117,10 +120,10 @@ class Collector:
             self._watching.cancel()
         return code
 
-    def watch(self) -> None:
-        self._watching = asyncio.ensure_future(self._watch())
+    def watch(self, look_s: float) -> None:
+        self._watching = asyncio.ensure_future(self._watch(look_s))
 
-    async def _watch(self) -> None:
+    async def _watch(self, look_s: float) -> None:
         while True:
             self._look()
             began_s = time.time()
@@ -129,7 +132,7 @@ class Collector:
                 self.shown_s = began_s
                 waiting = int(self.value("trunkline_queue_samples"))
                 self.looks.waiting = max(self.looks.waiting, waiting)
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(look_s)
 
     def _look(self) -> None:
         with suppress(OSError):
@@ -143,32 +146,37 @@ class Collector:
 def queue_bytes(data_dir: Path) -> int:
     """The size of all segments under a data directory."""
     size = 0
-    for path in data_dir.glob("queue/*/*.seg"):
+    for path in data_dir.rglob("*.seg"):
         with suppress(FileNotFoundError):
             size += path.stat().st_size
     return size
 
 
 async def start(
-    folder: Path, data_dir: Path, number: int, environment: Mapping[str, str], arguments: Sequence[str]
+    folder: Path,
+    data_dir: Path,
+    number: int,
+    environment: Mapping[str, str],
+    arguments: Sequence[str],
+    look_s: float = LOOK_S,
 ) -> Collector:
-    """A collector of the configuration in `folder`."""
+    """A collector of the configuration in `folder`, looked at every `look_s`."""
     log_path, port = folder / f"collector-{number}.log", free_port()
     inherited = {
         name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "ECS_", "AOT_"))
     }
+    given = ["--config", str(folder / "config.json"), "--data-dir", str(data_dir)]
+    given += ["--health-address", "127.0.0.1:0", "--metrics-address", f"127.0.0.1:{port}", *arguments]
     with log_path.open("wb") as log:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "trunkline", "collector", "run"),
-            *("--config", str(folder / "config.json"), "--data-dir", str(data_dir)),
-            *("--health-address", "127.0.0.1:0", "--metrics-address", f"127.0.0.1:{port}", *arguments),
+            *tied_to_parent([sys.executable, "-m", "trunkline", "collector", "run", *given]),
             env={**inherited, "AWS_EC2_METADATA_DISABLED": "true", "HOME": "/nonexistent", **environment},
             stdin=asyncio.subprocess.DEVNULL,
             stdout=log,
             stderr=log,
         )
     collector = Collector(process, data_dir, log_path, port)
-    collector.watch()
+    collector.watch(look_s)
     return collector
 
 

@@ -6,19 +6,19 @@ import asyncio
 import shutil
 import signal
 import struct
-import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 from typing import Final
 
+from faults.disk import Disk, compiler_on_linux
 from faults.endpoint import Mode
 from faults.fault import Plan, fault, root_on_linux
 from faults.ledger import missing
-from faults.process import until
-from faults.stage import Stage, waiting_in
+from faults.process import UNDER_LOAD_S, until
+from faults.smalldisk import filled, small_disk
+from faults.stage import EXPORTER, MOST_RSS_UNDER_LOAD, Stage, waiting_in
 
 _HEAD: Final = struct.Struct("<4sII")
 """How a record of the queue begins: magic, checksum, bytes of the payload."""
@@ -51,7 +51,7 @@ async def killed_under_load(stage: Stage, plan: Plan) -> str:
         await asyncio.sleep(plan.chance.uniform(0.4, 1.8))
         await collector.kill()
         await stage.note_kill()
-    await stage.finish(await stage.start())
+    await stage.finish(await stage.start(), UNDER_LOAD_S)
     return f"{times} times"
 
 
@@ -88,11 +88,14 @@ async def reloaded(stage: Stage, plan: Plan) -> str:
     for number in range(times):
         await asyncio.sleep(plan.chance.uniform(0.2, 0.8))
         await (stage.endpoint.open() if number % 4 else stage.endpoint.close())
+        before = [len(target.served) for target in stage.targets.all]
         collector.signal(signal.SIGHUP)
         await until(
             lambda number=number: collector.log.count("running: ") == number + 2,
             "the configuration to be read",
         )
+        for target, served in zip(stage.targets.all, before, strict=True):
+            stage.interrupted |= {(target.address, one) for one in range(served, len(target.served) + 1)}
     await stage.finish(collector)
     return f"{times} times"
 
@@ -116,34 +119,24 @@ async def suspended(stage: Stage, plan: Plan) -> str:
     return f"{times} times"
 
 
-@contextmanager
-def _small_disk(place: Path, size: str) -> Iterator[None]:
-    place.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)], check=True)
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "--lazy", str(place)], check=True)
-
-
 @fault(
     "full disk",
-    "nothing listens until a file system of 512 KiB is full of queue, twice; then there is room again",
-    sizes=(1500, 500),
+    "nothing listens until a file system of 512 KiB and the memory that takes over are full, at 20,000 samples/s; then "
+    "there is room again",
+    sizes=(3000, 1000),
     needs=root_on_linux,
 )
 async def full_disk(stage: Stage, plan: Plan) -> None:
     del plan
-    with _small_disk(stage.data_dir, "512k"):
+    stage.most_rss = MOST_RSS_UNDER_LOAD
+    with small_disk(stage.data_dir, "512k"):
         await stage.endpoint.close()
         collector = await stage.start()
-        for _ in range(2):
-            before = collector.refused().total()
-            await until(lambda before=before: collector.refused().total() > before, "the disk to be full")
+        await until(lambda: collector.refused().total() > 0, "disk and memory to be full", UNDER_LOAD_S)
         await stage.scraped(2)
         reasons = set(collector.refused())
         stage.expect(reasons == {"disk_full"}, f"the reasons are {reasons}")
-        await stage.finish(collector)
+        await stage.finish(collector, UNDER_LOAD_S)
         await _ended(stage)
 
 
@@ -153,22 +146,95 @@ async def full_disk(stage: Stage, plan: Plan) -> None:
     needs=root_on_linux,
 )
 async def disk_filled(stage: Stage, plan: Plan) -> None:
-    with _small_disk(stage.data_dir, "6m"):
+    with small_disk(stage.data_dir, "6m"):
         await stage.endpoint.close()
         collector = await stage.start()
         await stage.scraped(4)
-        filler = stage.data_dir / "filler"
-        with filler.open("wb", buffering=0) as file:
-            try:
-                while file.write(bytes(4096)):
-                    pass
-            except OSError:
-                pass
-        await asyncio.sleep(plan.for_s)
-        filler.unlink()
+        with filled(stage.data_dir):
+            await asyncio.sleep(plan.for_s)
         await stage.scraped(3)
         await stage.finish(collector)
         await _ended(stage)
+
+
+@fault(
+    "disk errors",
+    "while nothing listens, each write to the queue fails (EIO) for a while",
+    needs=compiler_on_linux,
+)
+async def disk_errors(stage: Stage, plan: Plan) -> None:
+    disk = Disk(stage.folder)
+    stage.environment = disk.environment
+    await stage.endpoint.close()
+    collector = await stage.start()
+    await stage.scraped(4)
+    disk.be("fail-writes")
+    await asyncio.sleep(plan.for_s)
+    stage.expect("cannot be written" in collector.log, "nothing was said of the disk")
+    disk.be()
+    await collector.said("the disk takes the queue .* again")
+    await stage.finish(collector)
+    stage.expect(not collector.refused(), f"something was refused: {dict(collector.refused())}")
+
+
+@fault(
+    "disk that cannot be read",
+    "what an earlier process left cannot be read (EIO) while it is taken up; later it could be",
+    needs=compiler_on_linux,
+    known="what the disk does not give is given up, with the bytes told, and not tried again",
+)
+async def not_read(stage: Stage, plan: Plan) -> None:
+    disk = Disk(stage.folder)
+    stage.environment = disk.environment
+    await stage.endpoint.close()
+    collector = await stage.start()
+    await stage.scraped(8)
+    await stage.end_collectors()
+    await stage.note_kill()
+    disk.be("fail-reads")
+    await stage.endpoint.open()
+    collector = await stage.start()
+    await asyncio.sleep(min(plan.for_s, 5.0))
+    disk.be()
+    await stage.finish(collector)
+
+
+@fault(
+    "slow disk",
+    "each write to the queue takes 2 ms and each flush 40, with `fsync: true`; the endpoint is gone for a while",
+    needs=compiler_on_linux,
+)
+async def slow_disk(stage: Stage, plan: Plan) -> None:
+    disk = Disk(stage.folder)
+    disk.be("slow")
+    stage.environment = disk.environment
+    stage.exporter["queue"] = {"fsync": True}
+    collector = await stage.start()
+    await stage.scraped(3)
+    await stage.endpoint.close()
+    await asyncio.sleep(plan.for_s)
+    await stage.finish(collector)
+
+
+@fault(
+    "power goes off",
+    "with `fsync: true`: killed at random moments, and of the queue only what was flushed is left",
+    needs=compiler_on_linux,
+)
+async def power_off(stage: Stage, plan: Plan) -> str:
+    stage.exporter["queue"] = {"fsync": True}
+    disk = Disk(stage.folder)
+    stage.environment = disk.environment
+    times, lost = max(3, plan.times // 5), 0
+    for _ in range(times):
+        await _be_somehow(stage, plan.chance)
+        collector = await stage.start(ready=False)
+        await asyncio.sleep(plan.chance.uniform(0.4, 1.8))
+        await collector.kill()
+        lost += disk.lose_power(stage.data_dir)
+        await stage.note_kill()
+    await stage.finish(await stage.start())
+    return f"{times} times, {lost} bytes had not been flushed"
 
 
 async def _ended(stage: Stage) -> None:
@@ -293,7 +359,8 @@ async def _damage_and_deliver(
     await stage.end(collector)
     collector.ready_s = 0.0  # it had nothing to scrape
     path.write_bytes(_without(whole, hit))
-    (path.parent / "cursor").unlink(missing_ok=True)
+    for cursor in path.parent.glob("cursor*"):
+        cursor.unlink()
     expected = {(labels, stamp): value for labels, value, stamp in waiting_in(stage.data_dir)}
     stored = {
         (labels, stamp): value
@@ -329,12 +396,21 @@ def _without(data: bytes, hit: list[tuple[int, int]]) -> bytes:
     return b"".join(data[begin:end] for begin, end in _records(data) if (begin, end) not in hit)
 
 
+@fault("damaged cursor", "one of the two files that say how far delivery has got is overwritten between runs")
+async def damaged_cursor(stage: Stage, plan: Plan) -> None:
+    await _overwrite_cursors(stage, plan, 1)
+
+
 @fault(
-    "damaged cursor",
-    "the file that says how far delivery has got is overwritten between runs",
+    "damaged cursors",
+    "both files that say how far delivery has got are overwritten between runs",
     known="what had been delivered is sent again, and counted as refused though it is stored",
 )
-async def damaged_cursor(stage: Stage, plan: Plan) -> None:
+async def damaged_cursors(stage: Stage, plan: Plan) -> None:
+    await _overwrite_cursors(stage, plan, 2)
+
+
+async def _overwrite_cursors(stage: Stage, plan: Plan, count: int) -> None:
     collector = await stage.start()
     await stage.scraped(6)
     await collector.settled()
@@ -342,8 +418,24 @@ async def damaged_cursor(stage: Stage, plan: Plan) -> None:
     await stage.scraped(6)
     await collector.kill()
     await stage.note_kill()
-    [cursor] = stage.data_dir.glob("queue/*/cursor")
-    cursor.write_bytes(plan.chance.randbytes(cursor.stat().st_size))
+    cursors = list(stage.data_dir.glob("queue/*/cursor*"))
+    for cursor in plan.chance.sample(cursors, count):
+        cursor.write_bytes(plan.chance.randbytes(cursor.stat().st_size))
     stage.expect(len(missing(stage.targets.all, stage.store)), "nothing was left in the queue")
     await stage.endpoint.open()
     await stage.finish(await stage.start())
+
+
+@fault("exporter renamed", "an exporter that could not deliver gets another name; its backlog is taken over")
+async def renamed(stage: Stage, plan: Plan) -> None:
+    await stage.endpoint.close()
+    for name in (f"{EXPORTER}/one", f"{EXPORTER}/two", EXPORTER):
+        stage.exporter_name = name
+        stage.write_config()
+        collector = await stage.start("--shutdown-timeout", "0.5")
+        await asyncio.sleep(min(plan.for_s, 3.0) / 2)
+        await stage.scraped(4)
+        if name != EXPORTER:
+            await stage.end(collector)
+    stage.expect("are delivered first" in collector.log, "the log does not tell of the backlog")
+    await stage.finish(collector)

@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Callable, Mapping
 from itertools import pairwise
-from typing import Final
 
-from faults.endpoint import Mode
+from faults.endpoint import Endpoint, Mode, Store
 from faults.fault import Plan, fault
-from faults.ledger import missing
-from faults.process import until
-from faults.stage import Stage
+from faults.ledger import disorder, missing
+from faults.process import PATIENCE_S, UNDER_LOAD_S, Collector, until
+from faults.samples import read_labels
+from faults.stage import HASTY, MOST_RSS_UNDER_LOAD, Stage, waiting_in
+from trunkline.collector.aside import REVISIT_S
 
-CAPACITY_S: Final = 120.0
 
-
-async def _while(stage: Stage, plan: Plan, mode: Callable[[], Mode]) -> None:
+async def _while(stage: Stage, plan: Plan, mode: Callable[[], Mode], patience_s: float = PATIENCE_S) -> None:
     """Scrape a little, let the endpoint be like this for the plan's time, and everything must arrive."""
     collector = await stage.start()
     await stage.scraped(3)
     stage.endpoint.mode = mode
     await asyncio.sleep(plan.for_s)
-    await stage.finish(collector)
+    await stage.finish(collector, patience_s)
 
 
 @fault("down", "nothing listens on the port")
@@ -50,8 +50,8 @@ async def down_from_the_start(stage: Stage, plan: Plan) -> None:
     interval_s=0.5,
 )
 async def dead(stage: Stage, plan: Plan) -> None:
-    stage.most_rss = 112 * 1024 * 1024
-    await _while(stage, plan, lambda: Mode(status=500, stores=False, words="dead"))
+    stage.most_rss = MOST_RSS_UNDER_LOAD
+    await _while(stage, plan, lambda: Mode(status=500, stores=False, words="dead"), UNDER_LOAD_S)
 
 
 @fault("slow", "every answer comes 1 s late")
@@ -138,6 +138,35 @@ async def bad_series_part(stage: Stage, plan: Plan) -> None:
 
 
 @fault(
+    "random order",
+    "answers come in another order than requests, of which several are under way; every tenth is a 500",
+    sizes=(60,) * 8,
+)
+async def random_order(stage: Stage, plan: Plan) -> str:
+    stage.exporter["max_batch_size_bytes"] = 4_000  # so that the scrapes of a moment are several requests
+
+    def mode() -> Mode:
+        fails = plan.chance.random() < 0.1
+        status = 500 if fails else 200
+        return Mode(status=status, stores=not fails, delay_s=plan.chance.uniform(0, 0.5))
+
+    await _while(stage, plan, mode, UNDER_LOAD_S)
+    endpoint = stage.endpoint
+    stage.expect(endpoint.most_under_way >= 3, f"only {endpoint.most_under_way} requests were under way")
+    stage.expect(endpoint.overtaken, "no answer came before an earlier one")
+    return f"{endpoint.most_under_way} under way at most, {endpoint.overtaken:,} answers overtaken"
+
+
+async def _others_are_stored_as_they_come(stage: Stage, plan: Plan, collector: Collector) -> None:
+    """Some series are set aside, and those that are well do not wait for them."""
+    await until(lambda: collector.value("trunkline_held_samples") > 0, "a series to be set aside")
+    await until(lambda: stage.store.age_s() < 3.0, "the other series to be stored as they come")
+    await asyncio.sleep(plan.for_s)
+    age_s = stage.store.age_s()
+    stage.expect(age_s < 5.0, f"the newest sample that is stored is {age_s:.0f} s old")
+
+
+@fault(
     "400 for capacity",
     "AMP's 400 for a series beyond the capacity for new ones; the rest of the request is stored",
 )
@@ -150,15 +179,40 @@ async def capacity(stage: Stage, plan: Plan) -> None:
     words = "per-user series limit of 10000000 exceeded, Capacity from 2,000,000 to 4,000,000 is adjusted"
     stage.endpoint.be(Mode(refuses=is_new, whole=False, words=words))
     collector = await stage.start()
-    await stage.scraped(3)
-    # The first time it is waited for a minute whether the limit rises; from then on only the series is refused.
-    await until(lambda: collector.refused().total() > 0, "the series to be refused", CAPACITY_S)
-    await until(lambda: stage.store.age_s() < 3.0, "the other series to be stored as they come", CAPACITY_S)
-    await asyncio.sleep(plan.for_s)
-    age_s = stage.store.age_s()
-    stage.expect(age_s < 5.0, f"the newest sample that is stored is {age_s:.0f} s old")
-    stage.expect(set(collector.refused()) == {"series_limit"}, f"the reasons are {dict(collector.refused())}")
-    await stage.finish(collector, CAPACITY_S)
+    await _others_are_stored_as_they_come(stage, plan, collector)
+    await stage.end(collector)
+    left = sum(1 for labels, _, _ in waiting_in(stage.data_dir) if is_new(read_labels(labels)))
+    stage.expect(left, "no sample of the new series is kept")
+    await stage.finish(await stage.start())
+    stage.expect(not collector.refused(), f"something was refused: {dict(collector.refused())}")
+
+
+@fault(
+    "capacity that rises",
+    "the same for three series, until the capacity rises while the collector runs",
+)
+async def capacity_rises(stage: Stage, plan: Plan) -> None:
+    is_new = _some_of(stage)
+    words = "per-user series limit of 10000000 exceeded, Capacity from 2,000,000 to 4,000,000 is adjusted"
+    stage.endpoint.be(Mode(refuses=is_new, whole=False, words=words))
+    collector = await stage.start()
+    await _others_are_stored_as_they_come(stage, plan, collector)
+    stage.endpoint.be(Mode())
+    await until(
+        lambda: not collector.value("trunkline_held_samples"),
+        "what was set aside to be delivered",
+        2 * REVISIT_S + 20,
+    )
+    stage.expect("that had been set aside" in collector.log, "the log does not tell")
+    await stage.finish(collector)
+    stage.expect(not collector.refused(), f"something was refused: {dict(collector.refused())}")
+
+
+def _some_of(stage: Stage) -> Callable[[Mapping[str, str]], bool]:
+    """Two series of one target and one of another."""
+    first, *_, last = (target.address for target in stage.targets.all)
+    chosen = {(last, "7"), (last, "8"), (first, "3")}
+    return lambda labels: (labels.get("instance", ""), labels.get("index", "")) in chosen
 
 
 @fault(
@@ -192,7 +246,6 @@ async def unclear(stage: Stage, plan: Plan) -> None:
 @fault(
     "500 for one series",
     "500 to every request that holds one series of 200",
-    known="requests that keep getting 5xx are not taken apart: everything waits in the queue behind them",
 )
 async def poisoned(stage: Stage, plan: Plan) -> None:
     address = stage.targets.all[-1].address
@@ -202,10 +255,24 @@ async def poisoned(stage: Stage, plan: Plan) -> None:
 
     stage.endpoint.be(Mode(poison=is_bad))
     collector = await stage.start()
-    await asyncio.sleep(plan.for_s)
-    stored = stage.store.count()
-    stage.expect(stored, "nothing is stored as long as the endpoint stumbles over one series")
+    await _others_are_stored_as_they_come(stage, plan, collector)
+    stage.expect(f'index="7",instance="{address}"' in collector.log, "the series at fault is not named")
+    await stage.end(collector)
+    await stage.finish(await stage.start())
+
+
+@fault(
+    "500 for several series",
+    "the same for three series of two targets, which is over while the collector runs",
+)
+async def poisoned_several(stage: Stage, plan: Plan) -> None:
+    stage.endpoint.be(Mode(poison=_some_of(stage)))
+    collector = await stage.start()
+    await _others_are_stored_as_they_come(stage, plan, collector)
+    described = len(re.findall(r"is set aside", collector.log))
+    stage.expect(described == 3, f"{described} series were set aside")
     await stage.finish(collector)
+    stage.expect(not collector.refused(), f"something was refused: {dict(collector.refused())}")
 
 
 @fault("dropped before", "every other connection is closed before the request is stored")
@@ -251,6 +318,65 @@ async def everything(stage: Stage, plan: Plan) -> None:
         )
 
     await _while(stage, plan, mode)
+
+
+@fault(
+    "targets fail, too",
+    "targets answer 503 at random while the receiver closes connections, answers 500 and is gone in turn",
+)
+async def both(stage: Stage, plan: Plan) -> str:
+    collector = await stage.start()
+    await stage.scraped(3)
+    for target in stage.targets.all:
+        target.fails = lambda: plan.chance.random() < 0.3
+
+    def mode() -> Mode:
+        kinds = (
+            Mode(),
+            Mode(status=500, stores=plan.chance.random() < 0.5),
+            Mode(stores=False, hang_up="instead"),
+        )
+        return plan.chance.choice(kinds)
+
+    stage.endpoint.mode = mode
+    end_s = time.monotonic() + plan.for_s
+    while time.monotonic() < end_s:
+        await stage.endpoint.close()
+        await asyncio.sleep(plan.chance.uniform(0.1, 1))
+        await stage.endpoint.open()
+        await asyncio.sleep(plan.chance.uniform(0.1, 1))
+    for target in stage.targets.all:
+        target.fails = lambda: False
+    await stage.finish(collector)
+    failed = sum(len(target.asked) - len(target.served) for target in stage.targets.all)
+    stage.expect(failed, "no scrape failed")
+    return f"{failed} scrapes failed"
+
+
+@fault("two exporters", "everything goes to two endpoints, of which one is gone; the other must not notice")
+async def two_exporters(stage: Stage, plan: Plan) -> str:
+    store = Store()
+    second = Endpoint(store)
+    stage.others["prometheusremotewrite/second"] = {"endpoint": second.write_url, **HASTY}
+    collector = await stage.start()
+    await stage.scraped(5)
+    oldest_s = 0.0
+    end_s = time.monotonic() + plan.for_s
+    while time.monotonic() < end_s:
+        await asyncio.sleep(0.2)
+        oldest_s = max(oldest_s, stage.store.age_s())
+    stage.expect(oldest_s < 4.0, f"the newest sample of the other was {oldest_s:.1f} s old")
+    stage.expect(not store.series, "the dead endpoint has stored something")
+    await second.open()
+    try:
+        await stage.finish(collector)
+    finally:
+        await second.close()
+    gone = missing(stage.targets.all, store)
+    stage.expect(not len(gone), f"{len(gone)} samples never came to the second endpoint")
+    for problem in disorder(stage.targets.all, store):
+        stage.expect(False, problem)
+    return f"its newest sample was at most {oldest_s:.1f} s old"
 
 
 @fault("403 and 404", "403, then 404 to everything; nothing may be dropped meanwhile")

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import argparse
+import os
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 from faults.stage import MIB, Verdict
+from trunkline.quantities import parse_go_duration
 
-BEGIN, END = "<!-- faults:begin -->", "<!-- faults:end -->"
+DOCUMENT: Final = Path("docs/reliability.md")
 _COLUMNS: Final = (
     *("fault", "what was done", "scraped", "stored", "refused", "not accepted", "unaccounted", "order"),
     *("longest gap, s", "peak RSS, MiB", "queue's peak, KiB"),
@@ -38,17 +42,38 @@ def text(verdicts: Sequence[Verdict]) -> str:
     return f"faults: {done - known} of {done} hold{told}; {samples:,} samples reconciled"
 
 
-def write(document: Path, verdicts: Sequence[Verdict], about: Mapping[str, str]) -> None:
-    """Put the table between the document's markers."""
-    before, _, rest = document.read_text().partition(BEGIN)
-    after = rest.partition(END)[2]
-    document.write_text(f"{before}{BEGIN}\n{markdown(verdicts, about)}\n{END}{after}")
+def put(part: str, text: str) -> None:
+    """Put a text between the markers of a part of the document."""
+    begin, end = f"<!-- {part}:begin -->", f"<!-- {part}:end -->"
+    before, _, rest = DOCUMENT.read_text().partition(begin)
+    after = rest.partition(end)[2]
+    DOCUMENT.write_text(f"{before}{begin}\n{text}\n{end}{after}")
 
 
-def markdown(verdicts: Sequence[Verdict], about: Mapping[str, str]) -> str:
+def measured(command: str) -> str:
+    """When, how and on what something was measured."""
+    date = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    return f"Measured {date} with `{command}` on {len(os.sched_getaffinity(0))} cores."
+
+
+def seconds(text: str) -> float:
+    """A duration on the command line, in seconds."""
+    try:
+        return max(1.0, parse_go_duration(text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{error}; say for example 20s or 2m") from None
+
+
+def two_columns(name: str, rows: Iterable[tuple[str, str]], command: str) -> str:
+    """A table of what came of one long run."""
+    lines = [measured(command), "", f"| {name} | |", "| --- | --- |"]
+    return "\n".join([*lines, *(f"| {what} | {value} |" for what, value in rows)])
+
+
+def markdown(verdicts: Sequence[Verdict], command: str) -> str:
     rows = [_row(verdict) for verdict in verdicts if not verdict.skipped]
     rule = ["---" if name in _LEFT else "---:" for name in _COLUMNS]
-    lines = [f"Measured {about['date']} with `{about['command']}` on {about['cores']} cores.", ""]
+    lines = [measured(command), ""]
     lines += [f"| {' | '.join(cells)} |" for cells in (_COLUMNS, rule, *rows)]
     lines += ["", *_notes(verdicts)]
     return "\n".join(lines).rstrip()

@@ -7,7 +7,7 @@ import json
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,10 +29,20 @@ MIB: Final = 1024 * 1024
 INTERVAL_S: Final = 0.2
 MOST_RSS: Final = 72 * MIB
 """What a collector of a few hundred series may have at its peak, whatever happens to it."""
+MOST_RSS_UNDER_LOAD: Final = 112 * MIB
+"""The same with thousands of series, and with what memory holds instead of a disk."""
 SAMPLE_BYTES: Final = 48
 """What a sample that waits may take on the disk."""
-LONGEST_GAP_S: Final = 2.0
-"""Ten intervals: for a machine that is busy. Every fault lasts longer."""
+LONGEST_GAP_S: Final = 2.5
+"""A dozen intervals: for a machine that is busy. Every fault lasts longer."""
+
+
+EXPORTER: Final = "prometheusremotewrite"
+HASTY: Final[dict[str, Any]] = {
+    "timeout": "3s",
+    "retry_on_failure": {"initial_interval": "50ms", "max_interval": "500ms"},
+}
+"""An exporter that is quick to try again, so that a fault need not last."""
 
 
 @dataclass
@@ -75,10 +85,15 @@ class Stage:
         self.problems: list[str] = []
         self.lost_in_kills = Missing()
         self.undecided = 0
+        self.interrupted: set[tuple[str, int]] = set()
+        """Scrapes (address, number) that a reload may have cut off before anything was accepted."""
         self.silences: list[tuple[float, float]] = []
         """When nothing could be scraped, because the collector was suspended; s since the epoch."""
         self.most_rss = MOST_RSS
         self.exporter: dict[str, Any] = {}
+        self.exporter_name = EXPORTER
+        self.others: dict[str, dict[str, Any]] = {}
+        """More exporters that everything goes to."""
         self.extensions: dict[str, Any] = {}
         self.environment: dict[str, str] = {}
         self.arguments: list[str] = []
@@ -110,27 +125,15 @@ class Stage:
 
     def write_config(self, *, targets: bool = True) -> None:
         """The configuration of the next collectors; without targets they only deliver what waits."""
-        addresses = [target.address for target in self.targets.all] if targets else []
-        scrape = {"job_name": "faults", "static_configs": [{"targets": addresses}]}
-        interval = f"{self.interval_s * 1000:.0f}ms"
-        timing = {"scrape_interval": interval, "scrape_timeout": interval}
-        exporter = {
-            "endpoint": f"{self.endpoint.url}/api/v1/write",
-            "timeout": "3s",
-            "retry_on_failure": {"initial_interval": "50ms", "max_interval": "500ms"},
-            **self.exporter,
-        }
-        document = {
-            "receivers": {"prometheus": {"config": {"global": timing, "scrape_configs": [scrape]}}},
-            "exporters": {"prometheusremotewrite": exporter},
-            "extensions": self.extensions,
-            "service": {
-                "extensions": list(self.extensions),
-                "pipelines": {
-                    "metrics": {"receivers": ["prometheus"], "exporters": ["prometheusremotewrite"]}
-                },
+        document = configuration(
+            [target.address for target in self.targets.all] if targets else [],
+            self.interval_s,
+            {
+                self.exporter_name: {"endpoint": self.endpoint.write_url, **HASTY, **self.exporter},
+                **self.others,
             },
-        }
+            self.extensions,
+        )
         (self.folder / "config.json").write_text(json.dumps(document))
 
     async def start(self, *arguments: str, ready: bool = True) -> Collector:
@@ -183,6 +186,7 @@ class Stage:
         """Reconcile."""
         targets = self.targets.all
         gone = missing(targets, self.store)
+        gone.give_up(self.interrupted, targets)
         refused: Counter[str] = Counter()
         for collector in self.collectors:
             refused += collector.refused()
@@ -234,6 +238,25 @@ class Stage:
         return spans
 
 
+def configuration(
+    addresses: Sequence[str],
+    interval_s: float,
+    exporters: Mapping[str, Any],
+    extensions: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """What a collector that scrapes `addresses` is configured with."""
+    interval = f"{interval_s * 1000:.0f}ms"
+    timing = {"scrape_interval": interval, "scrape_timeout": interval}
+    scrape = {"job_name": "faults", "static_configs": [{"targets": list(addresses)}]}
+    pipeline = {"receivers": ["prometheus"], "exporters": list(exporters)}
+    return {
+        "receivers": {"prometheus": {"config": {"global": timing, "scrape_configs": [scrape]}}},
+        "exporters": dict(exporters),
+        "extensions": dict(extensions or {}),
+        "service": {"extensions": list(extensions or {}), "pipelines": {"metrics": pipeline}},
+    }
+
+
 def _without(span: tuple[float, float], begin: float, end: float) -> list[tuple[float, float]]:
     if end <= span[0] or begin >= span[1]:
         return [span]
@@ -244,10 +267,10 @@ def waiting_in(data_dir: Path) -> list[Sample]:
     """Every sample that the queue's own reader finds in a copy of its files."""
     found: list[Sample] = []
     with tempfile.TemporaryDirectory(prefix="trunkline-faults-") as copy:
-        for index, folder in enumerate(sorted(data_dir.glob("queue/*/"))):
-            place = Path(copy, str(index))
-            shutil.copytree(folder, place)
-            found += (sample for fragment in _fragments(place) for sample in read_fragment(fragment))
+        if data_dir.exists():
+            shutil.copytree(data_dir, copy, dirs_exist_ok=True)
+        for folder in sorted({path.parent for path in Path(copy).rglob("*.seg")}):
+            found += (sample for fragment in _fragments(folder) for sample in read_fragment(fragment))
     return found
 
 
@@ -255,9 +278,9 @@ def _fragments(folder: Path) -> list[Fragment]:
     queue = DiskQueue(folder, lambda _samples, _reason: None)
     found: list[Fragment] = []
     try:
-        while (chunk := queue.peek(Limits())) is not None:
+        while (chunk := queue.take(Limits())) is not None:
             found += chunk.fragments
-            queue.acknowledge(chunk)
+            queue.settle(chunk)
     finally:
         queue.close()
     return found

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 import boto3
@@ -221,6 +222,32 @@ async def trust_withdrawn(stage: Stage, plan: Plan) -> None:
         await asyncio.sleep(plan.for_s)
         await way.iam("update_assume_role_policy", RoleName=ROLE, PolicyDocument=TRUST)
         await way.is_stored_to(again=True)
+        await stage.finish(collector)
+
+
+def _faketime() -> str:
+    """The library that lies about the time, or nothing."""
+    places = sorted(Path("/usr").glob("lib*/**/faketime/libfaketime.so.1"))
+    return str(places[0]) if places else ""
+
+
+@fault(
+    "wrong clock",
+    "the collector's clock is 20 minutes behind from the start; AWS takes signatures of the last five only",
+    needs=lambda: "" if _faketime() else "needs libfaketime (Debian package faketime)",
+)
+async def wrong_clock(stage: Stage, plan: Plan) -> None:
+    async with _way(stage):
+        stage.environment |= {
+            "LD_PRELOAD": _faketime(),
+            "FAKETIME": "-20m",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        }
+        collector = await _begin(stage)
+        await asyncio.sleep(plan.for_s)
+        newest_s = stage.store.age_s()
+        stage.expect(newest_s > 1150, f"the newest sample is {newest_s:.0f} s old: the clock was not wrong")
+        await collector.said("the clock of this machine is 20m")
         await stage.finish(collector)
 
 

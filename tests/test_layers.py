@@ -17,6 +17,7 @@ SOURCE = Path(trunkline.__file__).parent
 LAYERS = [
     {"__main__"},
     {"cli"},
+    {"page"},
     {"fleet", "simulator"},
     {"dashboards"},
     {"collector", "testing"},

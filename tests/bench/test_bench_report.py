@@ -10,7 +10,8 @@ from bench.chart import svg
 from bench.collectors import Collector, Launch
 from bench.measure import Run
 from bench.peers import Missing
-from bench.report import Results, document, markdown, ratios, text
+from bench.queue_cost import QueueCost
+from bench.report import Results, document, markdown, notes, ratios, text
 from bench.scenarios import Scenario
 
 SCENARIO = Scenario(name="big", title="a big load")
@@ -110,3 +111,16 @@ def test_the_chart_is_a_picture_with_every_collector() -> None:
     assert drawn.count("Vmagent") == drawn.count("Trunkline") == 2
     widths = [float(bar.attrib["width"]) for bar in root if bar.tag.endswith("rect")]
     assert widths[0] / widths[1] == pytest.approx(310 / 1475, rel=0.01)
+
+
+def test_what_the_queue_takes_is_noted() -> None:
+    found = results(made("trunkline", 1, 300.0))
+    found.queues.append(
+        QueueCost(
+            "big", in_memory=250.4, on_disk=264.0, flushed=290.0, alone_on_disk=22.1, alone_flushed=32.4
+        )
+    )
+    [note] = [note for note in notes(found) if "queue" in note]
+    assert "+14 ns per sample on disk, +40 with fsync; 250 with all in memory" in note
+    assert note.endswith("by itself 22 and 32")
+    assert document(found)["queues"][0]["on_disk"] == 264.0

@@ -184,7 +184,7 @@ def test_whoever_is_asked_sees_the_plan_and_may_say_no(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("cloud")
-def test_the_way_of_a_fleet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_way_of_a_fleet(tmp_path: Path, capsys: pytest.CaptureFixture[str], live: Live) -> None:
     path = tmp_path / "fleet.yaml"
     path.write_text(SMALL)
     quick = ("--yes", "--no-preflight", "--no-verify", "--json")
@@ -202,9 +202,20 @@ def test_the_way_of_a_fleet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert fleet("plan", "-f", path, "--json") == 0
     assert not document(capsys)["changes"]
 
+    iam = live.client("iam", ACCOUNTS[0], credentials=live.door.add_account(ACCOUNTS[0]))
+    iam.delete_role_policy(RoleName="ECS-AMP-Central-Role", PolicyName="remote-write")
+    assert fleet("plan", "-f", path, "--json") == 0
+    assert not document(capsys)["changes"]
+    assert fleet("plan", "-f", path, "--repair", "--json") == 0
+    changes = [each for stack in document(capsys)["stacks"] for each in stack["resources"]]
+    assert [(each["logical_id"], each["drift"]) for each in changes] == [("CentralRole", "changed")]
+    assert fleet("deploy", "-f", path, *quick, "--repair") == 0
+    assert document(capsys)["changed"]
+
     fleet("status", "-f", path, "--json")
     stacks = document(capsys)["stacks"]
-    assert [stack["status"] for stack in stacks] == ["CREATE_COMPLETE"] * 4
+    assert [stack["status"] for stack in stacks] == ["UPDATE_COMPLETE", *["CREATE_COMPLETE"] * 3]
+    assert not any(stack["drift"] for stack in stacks)
 
     assert (
         fleet("verify", "-f", path, "--json") == 1

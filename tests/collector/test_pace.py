@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from trunkline.collector.pace import FLOOR_PER_S, LEAST, MOST, Pace
+from trunkline.collector.pace import LEAST, LEAST_RATE_PER_S, MOST, RECOVERY_PER_S, Pace
 
 
 def fed(rate: float, seconds: int) -> Pace:
@@ -25,23 +25,24 @@ def test_half_an_hour_is_caught_up_in_two_minutes() -> None:
         came_in = int(20_000 * pause_s)
         pace.came_in(came_in, now_s)
         backlog += came_in - 10_000
-    assert 60 < now_s - 1800 < 120
+    assert 60 < now_s - 1800 < 75
 
 
-def test_throttling_slows_down_and_success_speeds_up_again() -> None:
+def test_throttling_slows_down_and_time_speeds_up_again() -> None:
     pace = fed(20_000, 600)
     usual_s = pace.pause_s(10_000, 0.0, 600.0, 0.5)
     for _ in range(10):
-        pace.throttled()
+        pace.throttled(600.0)
     assert pace.multiple == LEAST
     assert pace.pause_s(10_000, 0.0, 600.0, 0.5) == pytest.approx(usual_s * MOST / LEAST)
-    for _ in range(100):
-        pace.taken()
+    pace.pause_s(10_000, 0.0, 601.0, 0.5)
+    assert pace.multiple == pytest.approx(LEAST + RECOVERY_PER_S)
+    pace.pause_s(10_000, 0.0, 601.0 + MOST / RECOVERY_PER_S, 0.5)
     assert pace.multiple == MOST
 
 
 def test_a_fleet_spreads_out_and_the_small_need_not_wait_long() -> None:
     pace = fed(20_000, 600)
     assert pace.pause_s(10_000, 0.0, 600.0, 1.0) > 1.5 * pace.pause_s(10_000, 0.0, 600.0, 0.0)
-    assert Pace(0.0).pause_s(100, 0.0, 1.0, 0.5) == pytest.approx(100 / FLOOR_PER_S)
+    assert Pace(0.0).pause_s(100, 0.0, 1.0, 0.5) == pytest.approx(100 / LEAST_RATE_PER_S / MOST)
     assert pace.pause_s(10_000, 60.0, 600.0, 0.5) == 0.0

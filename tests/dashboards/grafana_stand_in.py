@@ -102,6 +102,9 @@ def running(grafana: GrafanaStandIn) -> Iterator[GrafanaStandIn]:
             assert self.headers["Content-Type"] == "application/json"
             self._answer(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
 
+        def do_PUT(self) -> None:
+            self.do_POST()
+
         def _answer(self, body: Any) -> None:
             authorization = self.headers.get("Authorization", "")
             status, found = grafana.answer(self.command, self.path, authorization, body)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import random
 
 import pytest
-from faults.__main__ import QUICK, run
+from faults.__main__ import QUICK
+from faults.disk import Disk, compiler_on_linux
 from faults.endpoint import Mode, Store
 from faults.fault import FAULTS, Fault, Plan, carry_out
+from faults.running import run
 from faults.stage import Stage, Verdict
 
-AT_ONCE = 5
+AT_ONCE = 8
 """They mostly wait."""
 
 
@@ -41,6 +43,25 @@ async def test_a_loss_that_nobody_tells_of_is_found() -> None:
     verdict = await carry_out(Fault("lossy", "", lose), Plan(0, 0, random.Random()))
     assert verdict.unaccounted > 0
     assert not verdict.good
+
+
+@pytest.mark.skipif(bool(compiler_on_linux()), reason=compiler_on_linux())
+async def test_what_was_never_flushed_is_missed_when_the_power_goes_off() -> None:
+    async def lose_power(stage: Stage, plan: Plan) -> None:
+        del plan
+        disk = Disk(stage.folder)
+        stage.environment = disk.environment
+        await stage.endpoint.close()
+        collector = await stage.start()
+        await stage.scraped(4)
+        await collector.kill()
+        assert disk.lose_power(stage.data_dir)
+        await stage.note_kill()
+        await stage.endpoint.open()
+        await stage.finish(await stage.start())
+
+    verdict = await carry_out(Fault("power", "", lose_power), Plan(0, 0, random.Random()))
+    assert any("which was not the last" in problem for problem in verdict.problems)
 
 
 def test_a_store_notices_what_no_honest_collector_sends() -> None:

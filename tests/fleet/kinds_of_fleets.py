@@ -22,12 +22,14 @@ from trunkline.fleet.model import (
     WorkloadAccount,
     Workspace,
 )
+from trunkline.fleet.networks import peers
 
 MONITORING, FIRST, SECOND = "111111111111", "222222222222", "333333333333"
 ENDPOINTS = ("aps-workspaces", "sts", "ecr.api", "ecr.dkr", "logs", "s3")
 SUBNETS = ("subnet-0123456789abcdef0", "subnet-0123456789abcdef1")
 GROUPS = ("sg-0123456789abcdef0", "sg-0123456789abcdef1")
 VPC = "vpc-0123456789abcdef0"
+PEERED = ("eu-central-1", "us-east-1")
 WORKSPACE = "ws-12345678-90ab-cdef-1234-567890abcdef"
 
 EXISTING: dict[str, Any] = {
@@ -205,6 +207,23 @@ def of_an_organization() -> Fleet:
     return replace(with_everything(), name="units", workloads=(), organization=units)
 
 
+def peered() -> Fleet:
+    """VPCs of both kinds that reach the workspace through the monitoring account's."""
+    known = reference()
+    own = tuple(name for name in ENDPOINTS if name not in ("aps-workspaces", "sts"))
+    new = Network(kind="new", cidr="10.41.0.0/16", public_ip=False, endpoints=own, peering=True)
+    there = Network(kind="existing", cidr="10.42.0.0/16", vpc_id=VPC, subnets=SUBNETS, peering=True)
+    return replace(
+        known,
+        monitoring=replace(
+            known.monitoring, network=Network(kind="new", cidr="10.9.0.0/24", endpoints=("sts",))
+        ),
+        workloads=(replace(account(FIRST, *PEERED), networks=dict(zip(PEERED, (new, there), strict=True))),),
+        iam_path="/metrics/",
+        permissions_boundary="Boundary",
+    )
+
+
 def of_named_things() -> Fleet:
     """A workspace, an image and a boundary that exist."""
     known = reference()
@@ -222,6 +241,7 @@ KINDS: dict[str, Callable[[], Fleet]] = {
     "everything": with_everything,
     "organization": of_an_organization,
     "named": of_named_things,
+    "peered": peered,
     "118 accounts": lambda: of_accounts(118, trust_characters=4096),
     "500 accounts": lambda: of_accounts(500, organization=Organization(id_="o-abcdefghij")),
 }
@@ -247,6 +267,8 @@ def _all(fleet: Fleet) -> Iterator[tuple[str, str]]:
             place = f"{workload.account_id} {region}"
             yield f"{place} base", templates.base_template(fleet, workload, region)
             yield f"{place} services", templates.services_template(fleet, workload, region)
+    if peers(fleet):
+        yield "peering", templates.peering_template(fleet)
 
 
 @cache
@@ -259,6 +281,7 @@ _PSEUDO = {
     "AWS::AccountId": FIRST,
     "AWS::Region": "eu-west-1",
     "AWS::URLSuffix": "amazonaws.com",
+    "PeerVpc": VPC,
 }
 
 

@@ -87,7 +87,7 @@ def test_the_monitoring_account_comes_first_and_services_last(
     _, events = deployed
     order = list(dict.fromkeys(event.stack for event in events if event.account_id != "222222222222"))
     assert order == ["tests-monitoring", "tests-global", "tests-base", "tests-services"]
-    assert Event("333333333333", "us-east-1", "tests-base", "pushed the image of the collector") in events
+    assert Event("333333333333", "us-east-1", "tests-base", "has the image of the collector") in events
 
 
 def test_deploying_again_changes_nothing(
@@ -95,7 +95,7 @@ def test_deploying_again_changes_nothing(
 ) -> None:
     events: list[Event] = []
     assert deploy_fleet(fleet, sessions, events.append) == deployed[0]
-    assert {event.text for event in events if not event.text.startswith("pushed")} == {"unchanged"}
+    assert {event.text for event in events if not event.text.startswith("has the image")} == {"unchanged"}
 
 
 def test_scaling_is_an_update_of_the_services_alone(small_fleet: Fleet, sessions: Sessions) -> None:

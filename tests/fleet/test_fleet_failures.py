@@ -87,7 +87,7 @@ def test_a_resource_that_fails_is_named_in_aws_words(live: Live, sessions: Sessi
         if (event.account_id, event.region, event.text) == (
             BANK,
             "us-east-1",
-            "pushed the image of the application",
+            "has the image of the application",
         ):
             regional.delete_cluster(cluster=FLEET.names.cluster)
 

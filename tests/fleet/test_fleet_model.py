@@ -135,7 +135,7 @@ def test_peered_networks_do_not_overlap(fleet: Fleet) -> None:
 
     def with_networks(*networks: Network) -> dict[str, object]:
         accounts = [
-            workload(f"{number:012}", networks={"eu-west-1": network})
+            workload(f"{number:012}", regions=("us-east-1",), networks={"us-east-1": network})
             for number, network in enumerate(networks)
         ]
         return {"monitoring": monitoring, "workloads": tuple(accounts)}
@@ -143,7 +143,7 @@ def test_peered_networks_do_not_overlap(fleet: Fleet) -> None:
     replace(fleet, **with_networks(peered, replace(peered, cidr="10.42.0.0/16")))  # type: ignore[arg-type]
     twice = refused(fleet, **with_networks(peered, peered))
     assert (
-        "the addresses 10.41.0.0/16 overlap with 10.41.0.0/16 of account 000000000000 in eu-west-1" in twice
+        "the addresses 10.41.0.0/16 overlap with 10.41.0.0/16 of account 000000000000 in us-east-1" in twice
     )
     apart = with_networks(replace(peered, peering=False), replace(peered, peering=False))
     replace(fleet, **apart)  # type: ignore[arg-type]

@@ -143,6 +143,7 @@ def test_a_plan_is_json(sessions: Sessions) -> None:
         "type": "AWS::ECS::Service",
         "properties": [],
         "physical_id": "",
+        "drift": "",
     }
 
 

@@ -153,6 +153,29 @@ def test_members_of_the_organisation_are_entered_by_its_role(live: Live) -> None
     assert caller(sessions, MONITORING) == f"arn:aws:iam::{MONITORING}:user/Administrator"
 
 
+def test_accounts_of_the_units_are_entered_though_the_file_does_not_name_them(live: Live) -> None:
+    def check(way: Credentials, expected: str) -> None:
+        units = Organization(
+            id_="o-a1b2c3d4e5",
+            units=("ou-a1b2-c3d4e5f6",),
+            regions=("eu-west-1",),
+            services=(Service(name="shop"),),
+            credentials=way,
+        )
+        sessions = fleet_sessions(fleet(Credentials(), organization=units), live.door.url)
+        assert (
+            caller(sessions, VIRGINIA) == f"arn:aws:sts::{VIRGINIA}:assumed-role/{expected}/trunkline-fleet"
+        )
+
+    check(Credentials(), ORGANIZATION_ROLE)
+    check(
+        Credentials(role=f"arn:aws:iam::{{account}}:role/{ORGANIZATION_ROLE}"),
+        ORGANIZATION_ROLE,
+    )
+    named = fleet(Credentials(), organization=Organization(id_="o-a1b2c3d4e5"))
+    assert "is not of this fleet" in refused(live, named, VIRGINIA)
+
+
 def test_credentials_are_renewed_while_they_are_used(live: Live) -> None:
     live.door.sessions.longest_s = 2.0
     try:

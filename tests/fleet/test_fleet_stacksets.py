@@ -13,10 +13,15 @@ from tests.simulator.frontdoor_live import Live
 from trunkline.errors import FleetError
 from trunkline.fleet.deploy import deploy_fleet
 from trunkline.fleet.destroy import destroy_fleet
+from trunkline.fleet.members import with_members
 from trunkline.fleet.model import Fleet, MonitoringAccount, Organization, Service
 from trunkline.fleet.plan import plan_fleet
+from trunkline.fleet.preflight import preflight
+from trunkline.fleet.proof import leftovers
+from trunkline.fleet.sessions import Session
 from trunkline.fleet.stacksets import StackSet, delete_stack_set, deploy_stack_set
 from trunkline.fleet.status import fleet_status
+from trunkline.fleet.verify import verify_fleet
 from trunkline.fleet.watch import Follower
 
 MANAGEMENT = "977777777777"
@@ -124,6 +129,36 @@ def test_an_account_that_fails_is_named(unit: Unit) -> None:
     assert f"account {unit.accounts[0]}, eu-west-1: " not in message
 
 
+def check_members_are_looked_at(unit: Unit, fleet: Fleet) -> None:
+    """By all that looks, whether the accounts can be entered or not."""
+    whole = with_members(fleet, unit.sessions)
+    assert [account.account_id for account in whole.workloads] == unit.accounts
+    looked = {finding.account_id: finding.severity for finding in preflight(fleet, unit.sessions)}
+    assert looked.keys() == {MANAGEMENT, *unit.accounts}
+    links = verify_fleet(fleet, unit.sessions, lambda _: None)
+    holding = {(link.account_id, link.name) for link in links if link.state == "ok"}
+    for account in unit.accounts:
+        assert {
+            (account, name) for name in ("account", "task role", "trust", "cluster", "service")
+        } <= holding
+    left = leftovers(fleet, unit.sessions, patience_s=0).left
+    assert {each.account_id for each in left} == {MANAGEMENT, *unit.accounts}
+
+    def no_way_in(account_id: str, region: str) -> Session:
+        if account_id == unit.accounts[0]:
+            raise FleetError("nobody gets in")
+        return unit.sessions(account_id, region)
+
+    [found] = [each for each in preflight(fleet, no_way_in) if each.account_id == unit.accounts[0]]
+    assert (found.severity, found.why) == ("not checked", "nobody gets in")
+    links = verify_fleet(fleet, no_way_in, lambda _: None)
+    names = {(link.name, link.state) for link in links if link.account_id == unit.accounts[0]}
+    assert names == {("account", "not checked"), ("metrics", "not checked")}
+    proof = leftovers(fleet, no_way_in, patience_s=0)
+    assert proof.is_complete
+    assert any(unit.accounts[0] in text for text in proof.not_looked)
+
+
 def test_a_fleet_of_an_organisations_unit(unit: Unit) -> None:
     organization = Organization(
         id_="o-trunkline01", units=(unit.id_,), regions=REGIONS, services=(Service(name="shop"),)
@@ -153,9 +188,17 @@ def test_a_fleet_of_an_organisations_unit(unit: Unit) -> None:
             assert task["containerDefinitions"][0]["image"].startswith(registry)
             assert task["taskRoleArn"].startswith(f"arn:aws:iam::{account}:role/")
     assert not deploy_fleet(fleet, unit.sessions, lambda _: None).changed
-    removal = destroy_fleet(fleet, unit.sessions, lambda _: None, images=True, logs=True, data=True)
-    assert removal.kept == ()
-    assert unit.id_ in removal.not_looked[0]
+    check_members_are_looked_at(unit, fleet)
+    removal = destroy_fleet(fleet, unit.sessions, lambda _: None, images=True, data=True)
+    proof = leftovers(fleet, unit.sessions, [kept.arn for kept in removal.kept], patience_s=2)
+    assert proof.is_clean, proof.text()
+    assert {(kept.account_id, kept.kind) for kept in removal.kept} == {
+        (each, "logs") for each in unit.accounts
+    }
+    assert {kept.account_id for kept in proof.kept} == set(unit.accounts)
+    removal = destroy_fleet(fleet, unit.sessions, lambda _: None, logs=True)
+    assert (removal.kept, removal.not_looked, len(removal.removed)) == ((), (), 4)
+    assert leftovers(fleet, unit.sessions, patience_s=2).kept == ()
     for account in unit.accounts:
         stacks = unit.sessions(account, "us-east-1").client("cloudformation").describe_stacks()["Stacks"]
         assert stacks == []

@@ -10,9 +10,10 @@ from tests.fleet.conftest import administrators
 from tests.simulator.frontdoor_live import Live
 
 from trunkline.fleet.deploy import deploy_fleet, destroy_fleet
+from trunkline.fleet.drift import Drift
 from trunkline.fleet.model import Fleet, MonitoringAccount, Service, WorkloadAccount
 from trunkline.fleet.sessions import Sessions
-from trunkline.fleet.status import Drift, StackStatus, Status, fleet_status, render
+from trunkline.fleet.status import StackStatus, Status, fleet_status, render
 from trunkline.simulator.frontdoor.faults import Fault
 
 CENTRAL, SHOPS = "711111111111", "722222222222"

@@ -154,7 +154,8 @@ def test_what_cannot_be_made_is_refused_with_a_way_round() -> None:
         for words in expected:
             assert words in str(raised.value)
 
-    check(Network(peering=True), "peering", "join the VPCs yourself")
+    check(Network(peering=True), "the default VPC cannot be peered", "write vpc: new with a cidr")
+    check(Network(kind="existing", subnets=SUBNETS, security_groups=GROUPS, peering=True), "is not known")
     check(Network(endpoints=("sts",)), "the default VPC gets no endpoints", "write vpc: new")
     check(Network(kind="existing", subnets=SUBNETS), "the subnets' VPC is not known", "vpc: vpc-…")
     check(

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from trunkline.fleet.deploy import deploy_fleet
+from trunkline.fleet.forgotten import forgotten
 from trunkline.fleet.model import Fleet, MonitoringAccount, Names, Service, WorkloadAccount, Workspace
 from trunkline.fleet.sessions import AccessKey, Sessions, key_sessions
 from trunkline.fleet.verify import Link, Route, first_broken, links_document, links_text, verify_fleet
@@ -188,11 +189,20 @@ def test_a_whole_chain_holds_at_every_link(world: World) -> None:
     )
 
 
+def test_an_account_that_the_file_does_not_name_any_more(world: World) -> None:
+    other = replace(FLEET.workloads[0], account_id="333333333333")
+    fleet = replace(FLEET, workloads=(other,))
+    found = forgotten(fleet, world.sessions, world.route).accounts
+    assert found == {WORKLOAD: "the central role trusts it and it has sent metrics within a day"}
+    assert forgotten(FLEET, world.sessions, world.route).accounts == {}
+
+
 def test_a_role_that_is_not_trusted_any_more(world: World) -> None:
     other = statement(Principal={"AWS": "arn:aws:iam::333333333333:root"}, Action="sts:AssumeRole")
     with trust(world, other):
         link = world.first()
     assert (link.name, link.account_id) == ("trust", WORKLOAD)
+    assert link.remedy == "run: trunkline fleet deploy --repair"
     assert link.why == f"the trust policy of {CENTRAL} does not allow sts:AssumeRole to {TASK_ROLE}"
 
 
@@ -233,6 +243,7 @@ def test_a_task_role_that_is_denied(world: World) -> None:
         iam.delete_role_policy(RoleName=NAMES.task_role, PolicyName="revoked")
     assert link.name == "task role"
     assert link.why == f"inline policy revoked of {TASK_ROLE} denies sts:AssumeRole (statement Stop)"
+    assert link.remedy == f"aws iam delete-role-policy --role-name {NAMES.task_role} --policy-name revoked"
 
 
 def test_a_task_role_within_a_boundary(world: World) -> None:
@@ -294,6 +305,7 @@ def test_a_service_with_a_role_of_its_own(world: World) -> None:
     assert found.keys() == {(WORKLOAD, REGION, "apart")}
     link = found[WORKLOAD, REGION, "apart"]
     assert (link.name, link.service, link.why) == ("task role", "apart", f"there is no role {own}")
+    assert link.remedy == "create it, or name another role in the service's task definition"
 
 
 def test_a_service_that_was_scaled_to_nothing(world: World) -> None:
@@ -382,5 +394,8 @@ def test_a_workspace_that_is_gone(world: World) -> None:
     assert link.why == (
         f"account {MONITORING} has no workspace with alias {NAMES.workspace_alias} of this fleet in {REGION}"
     )
+    assert link.remedy == "run: trunkline fleet deploy --repair"
+    deploy_fleet(FLEET, world.sessions, lambda _: None, repair=True)
+    assert {each.state for each in world.verify() if each.name in ("workspace", "central role")} == {"ok"}
     named = replace(FLEET, monitoring=replace(FLEET.monitoring, workspace=Workspace(id_=world.workspace)))
     assert world.workspace in world.first(named).why

@@ -32,14 +32,19 @@ from urllib.request import Request, urlopen
 import boto3
 import pytest
 from tests.fleet.base_image import make_base
+from tests.fleet.conftest import APART, MONITORING
 
 from trunkline.cli import images as cli
 from trunkline.errors import FleetError
+from trunkline.fleet.deploy import deploy_fleet, destroy_fleet
 from trunkline.fleet.images.build import Built, Recipe, build_images
 from trunkline.fleet.images.context import make_wheel
 from trunkline.fleet.images.named import TITLES, ImageKind
 from trunkline.fleet.images.registry import Pushed, Registry, ecr_registry, find_digest, push_built
 from trunkline.fleet.images.tools import Tool, find_tool
+from trunkline.fleet.model import Fleet, MonitoringAccount, Service, WorkloadAccount
+from trunkline.fleet.own_images import OwnImages
+from trunkline.fleet.preflight import preflight
 from trunkline.fleet.sessions import Sessions
 from trunkline.simulator.agent import PROGRAMS, _program
 
@@ -501,3 +506,64 @@ def children(pid: int) -> list[int]:
 
 def status(pid: int) -> dict[str, str]:
     return dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+
+
+SHOP = Fleet(
+    name="built",
+    monitoring=MonitoringAccount(account_id=MONITORING, region="eu-west-1"),
+    workloads=(
+        WorkloadAccount(
+            account_id=APART, regions=("eu-west-1", "eu-north-1"), services=(Service(name="shop"),)
+        ),
+    ),
+)
+
+
+def test_a_deployment_builds_once_and_pushes_everywhere(
+    shop: Shop, registry: Registry, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("CONTAINERS_STORAGE_CONF", "BUILDAH_ISOLATION"):
+        monkeypatch.setenv(name, shop.tool.environment[name])
+    said: list[str] = []
+
+    own = OwnImages(said.append, shop.recipe, "buildah", is_real=lambda _: True, registry=lambda _: registry)
+    with own as images:
+        assert {each.severity for each in preflight(SHOP, sessions, images) if "image" in each.what} == {"ok"}
+        deploy_fleet(SHOP, sessions, lambda _: None, push=images.push)
+        assert not deploy_fleet(SHOP, sessions, lambda _: None, push=images.push).changed
+    assert sorted(text for text in said if text.startswith("building")) == [
+        "building the image of the application with buildah",
+        "building the image of the collector with buildah",
+    ]
+    assert len([text for text in said if text.startswith("pushing")]) == 8
+    repositories = {
+        "collector": SHOP.names.collector_repository,
+        "application": SHOP.names.application_repository,
+    }
+    wanted = {kind: find_digest(registry, name, shop.built[kind].tag) for kind, name in repositories.items()}
+    assert all(wanted.values())
+    for region in SHOP.workloads[0].regions:
+        ecs = sessions(APART, region).client("ecs")
+        [found] = ecs.describe_services(cluster=SHOP.names.cluster, services=["shop"])["services"]
+        task = ecs.describe_task_definition(taskDefinition=found["taskDefinition"])["taskDefinition"]
+        images_used = {each["image"].rpartition("@")[2] for each in task["containerDefinitions"]}
+        assert images_used == set(wanted.values())
+    destroy_fleet(SHOP, sessions, lambda _: None, images=True, logs=True, data=True)
+
+
+def test_without_a_program_that_builds_nothing_is_begun(
+    sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+
+    def check(fleet: Fleet, expected: set[str]) -> None:
+        with OwnImages(print, is_real=lambda _: True) as images:
+            findings = [each for each in preflight(fleet, sessions, images) if "image" in each.what]
+        assert {each.what for each in findings} == expected
+        assert {each.severity for each in findings} == {"error"}
+        assert all("docker: not on the PATH" in each.why for each in findings)
+        assert all("apt-get install buildah" in each.why for each in findings)
+
+    check(SHOP, {"image of the collector", "image of the application"})
+    given = replace(SHOP, collector_image=f"registry.example/collector@sha256:{'0' * 64}")
+    check(given, {"image of the application"})

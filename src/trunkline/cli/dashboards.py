@@ -15,8 +15,12 @@ TOKEN: Final = "GRAFANA_TOKEN"  # noqa: S105 (the name of a variable)
 def configure(parser: argparse.ArgumentParser) -> None:
     commands = parser.add_subparsers(metavar="ACTION", required=True)
     render = commands.add_parser("render", help="write dashboards (JSON) and rules (YAML) into a folder")
+    render.add_argument("--out", type=Path, metavar="DIR", help="the folder; it is made if it is missing")
     render.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="the folder; it is made if it is missing"
+        "--png", type=Path, metavar="DIR", help="write pictures there, as the running demo's page shows them"
+    )
+    render.add_argument(
+        "--state-dir", type=Path, metavar="DIR", help="the demo's folder, for --png (default: the usual one)"
     )
     render.set_defaults(run=_render)
     push = commands.add_parser("push", help="put the dashboards into a Grafana, in a folder of their own")
@@ -33,6 +37,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def _render(options: argparse.Namespace) -> int:
     from trunkline.dashboards import rendering
 
+    if not (options.out or options.png):
+        raise UsageError("where to? Name a folder with --out for the files, or with --png for pictures")
+    if options.png:
+        _render_pictures(options)
+    if not options.out:
+        return 0
     try:
         paths = rendering.write(options.out)
     except ImportError as error:
@@ -42,6 +52,21 @@ def _render(options: argparse.Namespace) -> int:
     for path in paths:
         print(path)
     return 0
+
+
+def _render_pictures(options: argparse.Namespace) -> None:
+    from trunkline.page.pictures import pictures
+    from trunkline.simulator.control import default_state_dir
+
+    try:
+        for path in pictures(options.state_dir or default_state_dir(), options.png):
+            print(path)
+    except ImportError as error:
+        raise UsageError(
+            f"{error.name or error} is missing, which pictures need: pip install 'trunkline[dashboards,simulator]'"
+        ) from None
+    except OSError as error:
+        raise UsageError(f"--png {options.png}: {error.strerror or error}") from None
 
 
 def _push(options: argparse.Namespace) -> int:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
+import socket
 import sys
 from collections.abc import Callable
 from importlib import import_module
@@ -13,10 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from trunkline.cli.main import EXIT_FAILED, EXIT_INTERRUPTED
-from trunkline.errors import UsageError
+from trunkline.errors import SimulatorError, UsageError
 
 if TYPE_CHECKING:
-    from trunkline.simulator.demo.run import Demo, Deployed, Report
+    from trunkline.simulator.demo.run import Demo, Deploy, Deployed, Report
+    from trunkline.simulator.demo.screen import Screen
     from trunkline.simulator.folder import StateFolder
     from trunkline.simulator.world import World
 
@@ -25,6 +28,7 @@ WORKLOADS: Final = (("222222222222", "eu-west-1"), ("333333333333", "us-east-1")
 SERVICE: Final = "web-shop"
 TASKS: Final = 2
 _TROUBLE_LINES: Final = 15
+_POLL_S: Final = 0.25
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -42,6 +46,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="the simulator's folder (default: the usual one, or a temporary one while that is in use)",
     )
+    page = parser.add_mutually_exclusive_group()
+    page.add_argument(
+        "--page-address",
+        metavar="HOST:PORT",
+        help="serve the page there, on the loopback (default: a free port; with --for only when this is given)",
+    )
+    page.add_argument("--no-page", action="store_true", help="serve no page")
     parser.set_defaults(run=run)
 
 
@@ -63,9 +74,10 @@ def run(options: argparse.Namespace) -> int:
     if options.json and options.for_s is None:
         raise UsageError("--json needs an end to report about: say how long with --for 60s")
     find_prometheus()  # says what to do when it is missing, before anything is started
+    page = _page(options)
     folder = StateFolder.open(options.state_dir) if options.state_dir else _free_folder()
     keep_log(folder.path)
-    report, interrupted = asyncio.run(_run(options, folder))
+    report, interrupted = asyncio.run(_run(options, folder, page))
     if interrupted:
         # A deployment that was interrupted is still in its threads, trying again to reach what has ended.
         sys.stdout.flush()
@@ -73,6 +85,22 @@ def run(options: argparse.Namespace) -> int:
     if report and options.json:
         options.json.write_text(json.dumps(report.document(), indent=2) + "\n", encoding="utf-8")
     return 0 if report and report.ok else EXIT_FAILED
+
+
+def _page(options: argparse.Namespace) -> socket.socket | None:
+    """Where the page will be, if there is to be one; raises UsageError."""
+    from trunkline.page import process
+
+    wanted = options.page_address or (process.LOOPBACK if options.for_s is None else None)
+    if options.no_page or not wanted:
+        return None
+    if missing := process.missing():
+        said = f"the page needs {' and '.join(missing)}: pip install 'trunkline[dashboards,simulator]'"
+        if options.page_address:
+            raise UsageError(said)
+        print(f"no page: {said}")
+        return None
+    return process.listen(wanted)
 
 
 def _free_folder() -> StateFolder:
@@ -87,7 +115,9 @@ def _free_folder() -> StateFolder:
         return StateFolder.temporary()
 
 
-async def _run(options: argparse.Namespace, folder: StateFolder) -> tuple[Report | None, bool]:
+async def _run(
+    options: argparse.Namespace, folder: StateFolder, page: socket.socket | None
+) -> tuple[Report | None, bool]:
     """The report, if it came so far, and whether somebody ended it."""
     import psutil
 
@@ -107,15 +137,50 @@ async def _run(options: argparse.Namespace, folder: StateFolder) -> tuple[Report
     end_on_signals(world)
     async with world:
         screen.say(f"the simulator is up in {folder.path}")
-        demo = Demo(world, Plan(MONITORING, WORKLOADS, _deploy), screen, started_at)
+        central_role: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        demo = Demo(world, Plan(MONITORING, WORKLOADS, _telling(_deploy, central_role)), screen, started_at)
+        serving = asyncio.ensure_future(_serve(page, demo, world, central_role, screen)) if page else None
         try:
             report = await demo.run(options.for_s, _how_to_look(world) if options.for_s is None else ())
         finally:
+            if serving:
+                serving.cancel()
+                await asyncio.gather(serving, return_exceptions=True)
             screen.close()
         for line in _result(demo, report, world):
             print(line)
         print("ending", flush=True)
     return report, world.stopping.is_set()
+
+
+def _telling(deploy: Deploy, central_role: asyncio.Future[str]) -> Deploy:
+    """`deploy`, which tells the role's ARN when it is done; it runs in a thread of its own."""
+    loop = asyncio.get_running_loop()
+
+    def told(world: World, say: Callable[[str], None]) -> Deployed:
+        deployed = deploy(world, say)
+        with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits any more
+            loop.call_soon_threadsafe(central_role.set_result, deployed.central_role_arn)
+        return deployed
+
+    return told
+
+
+async def _serve(
+    listener: socket.socket, demo: Demo, world: World, central_role: asyncio.Future[str], screen: Screen
+) -> None:
+    """Serve the page once there is something to see: until then, the demo needs the processor itself."""
+    from trunkline.page import process
+
+    role_arn = await central_role
+    while demo.first_metrics_s is None:  # noqa: ASYNC110 (a figure of the demo, not an event)
+        await asyncio.sleep(_POLL_S)
+    try:
+        async with process.served(world.state_dir, role_arn, listener):
+            screen.say(f"the page: {process.url(listener)}")
+            await asyncio.Event().wait()
+    except SimulatorError as error:
+        screen.say(f"no page: {error}")
 
 
 def _deploy(world: World, say: Callable[[str], None]) -> Deployed:

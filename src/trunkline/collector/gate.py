@@ -55,7 +55,6 @@ class Gate:
         """The receiver took a request."""
         self.failures = self.doubts = 0
         self.taken_s = self._clock.monotonic()
-        self.pace.taken()
         self._resume_s = self._wished_s
         self._widen()
 
@@ -71,12 +70,14 @@ class Gate:
         pause_s = after_s or self._backoff.pause_s(self.failures, self._chance())
         self._pause(pause_s if longest_s is None else min(pause_s, longest_s))
 
-    def throttled(self, after_s: float | None) -> None:
-        """The receiver said that it is too much."""
+    def throttled(self, after_s: float | None, samples: int) -> None:
+        """The receiver said that a request of `samples` is too much: it comes again no sooner than the pace allows."""
         self.failures += 1
-        self.pace.throttled()
         self.width = max(1, self.width // 2)
-        pause_s = after_s or self._backoff.pause_s(self.failures, self._chance())
+        now_s = self._clock.monotonic()
+        self.pace.throttled(now_s)
+        pause_s = self.pace.pause_s(samples, 0.0, now_s, self._chance())
+        pause_s = after_s or max(pause_s, self._backoff.pause_s(self.failures, self._chance()))
         self._wished_s = max(self._wished_s, self._clock.monotonic() + pause_s)
         self._pause(pause_s)
 

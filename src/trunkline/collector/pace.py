@@ -5,14 +5,18 @@ from __future__ import annotations
 import math
 from typing import Final
 
-MOST: Final = 20.0
-"""A backlog is sent at this many times the rate at which samples come in: half an hour is caught up in two minutes."""
-LEAST: Final = 1.5
+MOST: Final = 30.0
+"""A backlog is sent at this many times the rate at which samples come in: half an hour is caught up in two minutes,
+of which the longest pause between two tries takes the first.
+"""
+LEAST: Final = 1.2
 """Under throttling never slower than this many times, or a backlog would only grow."""
-RECOVERY: Final = 0.25
-"""How much of the multiple comes back with every request that is taken."""
-FLOOR_PER_S: Final = 10_000.0
-"""Below this many samples a second nobody needs protection."""
+RECOVERY_PER_S: Final = 0.05
+"""How much of the multiple comes back in a second: not with each request taken, or those who throttle a workspace
+would recover in no time, and those who only send what is new would wait.
+"""
+LEAST_RATE_PER_S: Final = 25.0
+"""A smaller rate counts as this, as long as hardly anything has come in."""
 _MEMORY_S: Final = 60.0
 
 
@@ -21,6 +25,7 @@ class Pace:
 
     def __init__(self, now_s: float) -> None:
         self._began_s = self._seen_s = now_s
+        self._grown_s = now_s
         self._weighed = 0.0
         self.multiple = MOST
 
@@ -29,13 +34,10 @@ class Pace:
         self._decay(now_s)
         self._weighed += samples / _MEMORY_S
 
-    def throttled(self) -> None:
+    def throttled(self, now_s: float) -> None:
         """The receiver said that it is too much."""
+        self._grow(now_s)
         self.multiple = max(LEAST, self.multiple / 2)
-
-    def taken(self) -> None:
-        """The receiver took a request."""
-        self.multiple = min(MOST, self.multiple + RECOVERY)
 
     def live_rate(self, now_s: float) -> float:
         """Samples a second that came in lately."""
@@ -45,8 +47,13 @@ class Pace:
 
     def pause_s(self, samples: int, took_s: float, now_s: float, chance: float) -> float:
         """How long to wait after a request of `samples` that took `took_s`; `chance` from 0 to 1 spreads a fleet out."""
-        rate = max(self.live_rate(now_s) * self.multiple, FLOOR_PER_S)
+        self._grow(now_s)
+        rate = max(self.live_rate(now_s), LEAST_RATE_PER_S) * self.multiple
         return max(0.0, samples / rate * (0.75 + 0.5 * chance) - took_s)
+
+    def _grow(self, now_s: float) -> None:
+        self.multiple = min(MOST, self.multiple + RECOVERY_PER_S * (now_s - self._grown_s))
+        self._grown_s = now_s
 
     def _decay(self, now_s: float) -> None:
         self._weighed *= math.exp(min(0.0, (self._seen_s - now_s) / _MEMORY_S))

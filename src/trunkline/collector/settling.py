@@ -166,7 +166,8 @@ class Settler:
                 if error.reason in UNCLEAR:
                     await self._suspect(part, error)
                 else:
-                    self._gate.throttled(error.after_s)
+                    samples = sum(fragment.samples for fragment in part.fragments)
+                    self._gate.throttled(error.after_s, samples)
                     self._explain(error)
             except Hold as error:
                 self._gate.failed(longest_s=HOLD_S)

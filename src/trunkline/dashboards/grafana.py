@@ -65,6 +65,20 @@ class Grafana:
         for dashboard in dashboards:
             yield self._put(dashboard)
 
+    def have_data_source(self, wanted: Mapping[str, Any]) -> str:
+        """Make the data source of this `uid`, or bring it to what is wanted; `created`, `updated` or `unchanged`.
+
+        Raises GrafanaError.
+        """
+        found = self._ask("GET", f"/api/datasources/uid/{quote(wanted['uid'], safe='')}")
+        if found is None:
+            self._ask("POST", "/api/datasources", wanted)
+            return "created"
+        if all(found.get(name) == value for name, value in wanted.items()):
+            return "unchanged"
+        self._ask("PUT", f"/api/datasources/uid/{quote(wanted['uid'], safe='')}", wanted)
+        return "updated"
+
     def _have_folder(self) -> None:
         found = self._ask("GET", f"/api/folders/{FOLDER_UID}")
         if found is None:

@@ -49,13 +49,17 @@ class Stack:
 
 @dataclass(frozen=True, slots=True)
 class ResourceChange:
-    """What happens to one resource; `properties` are the names of those that change."""
+    """What happens to one resource; `properties` are the names of those that change.
+
+    `drift` is what somebody else did to it before, `changed` or `deleted`.
+    """
 
     action: ResourceAction
     logical_id: str
     type_: str
     properties: tuple[str, ...] = ()
     physical_id: str = ""
+    drift: Literal["", "changed", "deleted"] = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +72,18 @@ class ChangeSet:
 
 
 def create_change_set(
-    cloudformation: Any, stack: Stack, kind: Literal["CREATE", "UPDATE", "IMPORT"], halt: Halt
+    cloudformation: Any,
+    stack: Stack,
+    kind: Literal["CREATE", "UPDATE", "IMPORT"],
+    halt: Halt,
+    *,
+    repair: bool = False,
 ) -> ChangeSet | None:
     """Have CloudFormation compute a change set; None, and nothing is left of it, when there is nothing to change.
 
-    Raises `FleetError` with CloudFormation's words when it refuses.
+    With `repair` it compares with what is really there, and puts back what somebody else changed or deleted
+    (CloudFormation User Guide, "Using drift-aware change sets"). Raises `FleetError` with CloudFormation's words
+    when it refuses.
     """
     request: dict[str, Any] = {
         "StackName": stack.name,
@@ -85,6 +96,9 @@ def create_change_set(
     }
     if kind == "IMPORT":
         request["ResourcesToImport"] = _to_import(stack)
+    elif repair:
+        # Nothing says that this goes together with taking up what exists.
+        request["DeploymentMode"] = "REVERT_DRIFT"
     else:
         # What an earlier fleet left on purpose (DeletionPolicy Retain) is taken up again by its name.
         request["ImportExistingResources"] = True
@@ -151,7 +165,11 @@ def _change(change: Mapping[str, Any]) -> ResourceChange:
         change["ResourceType"],
         tuple(dict.fromkeys(names)),
         change.get("PhysicalResourceId", ""),
+        _DRIFTS.get(change.get("ResourceDriftStatus", ""), ""),
     )
+
+
+_DRIFTS: Final[Mapping[str, Literal["changed", "deleted"]]] = {"MODIFIED": "changed", "DELETED": "deleted"}
 
 
 def _action(change: Mapping[str, Any]) -> ResourceAction:
@@ -160,7 +178,8 @@ def _action(change: Mapping[str, Any]) -> ResourceAction:
             return "create"
         case "Remove", _:
             return "keep" if change.get("PolicyAction") == "Retain" else "delete"
-        case "Import", _:
+        # What is really there is as the template says, and is taken for that.
+        case "Import" | "SyncWithActual", _:
             return "take up"
         case _, "True":
             return "replace"

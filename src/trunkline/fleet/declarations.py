@@ -153,8 +153,8 @@ class NetworkSettings:
     )
     peering: bool = setting(
         default=False,
-        doc="Whether the VPC should be peered with the monitoring account's `network`. What cannot be is refused with its "
-        "line, and for the rest `check` says what to do: CloudFormation reaches one account at a time.",
+        doc="Whether the VPC is peered with the monitoring account's `network`, where the workspace's endpoint is. For "
+        "regions other than the workspace's; it needs a `cidr` that meets no other one.",
     )
 
 
@@ -235,7 +235,9 @@ class MonitoringSettings:
         default_factory=CredentialsSettings, doc="How this account is entered; else by the SDK's own chain."
     )
     network: NetworkSettings | None = setting(
-        default=None, doc="The VPC that holds the workspace's endpoint, for networks with `peering`."
+        default=None,
+        doc="The VPC that holds the workspace's endpoint, for networks with `peering`: `vpc: new`, with a `cidr` other "
+        "than `10.255.255.0/24` if that is taken, and with `endpoints: [sts]` for networks that have none of their own.",
     )
 
 

@@ -1,7 +1,7 @@
 """A whole fleet, created or brought up to date: the accounts in the right order, workload accounts side by side.
 
 First the monitoring account, then in every workload account the roles, and in each of its regions, side by side, the
-base, the images and the services. It may be repeated at any time, after a failure or an interrupt as well.
+base, the images and the services; at last the ways back to VPCs that are peered. It may be repeated at any time, after a failure or an interrupt as well.
 `destroy` goes the other way.
 """
 
@@ -21,12 +21,14 @@ from trunkline.fleet.inputs import (
     pushed_or_named,
 )
 from trunkline.fleet.model import Fleet, WorkloadAccount
-from trunkline.fleet.network import network_parameters
+from trunkline.fleet.network import network_parameters, peering_parameters
+from trunkline.fleet.networks import peers
 from trunkline.fleet.order import (
     FleetStack,
     fleet_stacks,
     global_stack,
     monitoring_stack,
+    peering_stack,
     regional_stacks,
     unit_stacks,
 )
@@ -76,6 +78,7 @@ def deploy_fleet(
     on_progress: OnProgress,
     *,
     push: PushImage = pushed_or_named,
+    repair: bool = False,
     halt: Halt | None = None,
     accounts_at_once: int = MAX_ACCOUNTS_AT_ONCE,
     calls_per_s: float = CALLS_PER_S,
@@ -83,6 +86,7 @@ def deploy_fleet(
     """Create the fleet, or bring it up to date.
 
     `on_progress` is called from several threads, one call at a time. `push` brings each image into its repository.
+    `repair` puts back what somebody else changed or deleted of what the stacks made.
     `calls_per_s` holds for each account and region. `halt`, or a KeyboardInterrupt, ends it: then
     `InterruptedRunError` names the stacks that AWS is still busy with. Raises `RunError` with what became of every
     account when some failed; the others are finished all the same. A template that cannot be written, or is too long,
@@ -91,14 +95,18 @@ def deploy_fleet(
     run = Run(fleet, sessions, on_progress, halt, calls_per_s)
     for stack in fleet_stacks(fleet):
         Stack(name=stack.name, template=run.templates[stack]).body()
-    work = _Deploy(run, push)
+    work = _Deploy(run, push, repair=repair)
     try:
         # In a thread as well: an interrupt then reaches whoever waits, never the work itself.
         run.side_by_side(quietly(lambda _: work.monitoring()), [None], 1)
         if work.outputs and any(unit_stacks(fleet)):
-            run.side_by_side(quietly(lambda _: deploy_units(run, work.outputs, push)), [None], 1)
+            run.side_by_side(
+                quietly(lambda _: deploy_units(run, work.outputs, push, repair=repair)), [None], 1
+            )
         if work.outputs:
             run.side_by_side(quietly(work.workload), fleet.workloads, accounts_at_once)
+        if work.outputs and peers(fleet):
+            run.side_by_side(quietly(lambda _: work.peering()), [None], 1)
     except KeyboardInterrupt:
         raise InterruptedRunError(run.results(_all(fleet))) from None
     accounts = run.results(_all(fleet))
@@ -124,14 +132,25 @@ def _deployment(outputs: Mapping[str, str], accounts: tuple[AccountResult, ...])
 class _Deploy:
     """The steps; `outputs` are the monitoring stack's, once it stands."""
 
-    def __init__(self, run: Run, push: PushImage) -> None:
+    def __init__(self, run: Run, push: PushImage, *, repair: bool) -> None:
         self.outputs: Mapping[str, str] = {}
+        self._repair = repair
         self._run = run
         self._push = push
 
     def monitoring(self) -> None:
         stack = monitoring_stack(self._run.fleet)
         self.outputs = self._deploy(self._run.place(stack.account_id, stack.region), stack, {})
+
+    def peering(self) -> None:
+        """The ways back, to those whose connections are there."""
+        run = self._run
+        stack = peering_stack(run.fleet)
+        place = run.place(stack.account_id, stack.region)
+        with run.recorded(stack):
+            vpc_id = self.outputs[MonitoringOutput.PEER_VPC_ID]
+            connections = peering_parameters(run.fleet, vpc_id, place.client("ec2"))
+        self._deploy(place, stack, {**self.outputs, **connections})
 
     def workload(self, account: WorkloadAccount) -> None:
         """All of an account; a region that fails does not stop the others."""
@@ -185,12 +204,13 @@ class _Deploy:
         run, tell = self._run, self._run.teller(stack)
         cloudformation = place.client("cloudformation")
         if stack.kind != "services":
-            deployed = deploy_stack(cloudformation, wanted, Follower(tell, run.halt))
+            deployed = deploy_stack(cloudformation, wanted, Follower(tell, run.halt), repair=self._repair)
             return deployed.change, deployed.outputs
         cluster = wanted.parameters.get(BaseOutput.CLUSTER_NAME, run.fleet.names.cluster)
         watch = ServicesWatch(place, cluster, services_in(wanted.template), tell)
         try:
-            deployed = deploy_stack(cloudformation, wanted, Follower(tell, run.halt, watch.look))
+            follower = Follower(tell, run.halt, watch.look)
+            deployed = deploy_stack(cloudformation, wanted, follower, repair=self._repair)
         except HaltedError:
             raise
         except FleetError as error:

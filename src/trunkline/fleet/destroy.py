@@ -1,14 +1,14 @@
 """A whole fleet, removed: services, bases, roles, and the monitoring account last.
 
-Stacks are found by the fleet's tag in every region that the fleet's file names anywhere, so that a region taken out
-of the file is cleared as well. What nobody can find is an account that the file does not name any more, and a region
-that no account of the file has: nothing tells where they were. What the stacks retain is removed only when told so.
+Stacks are found by the fleet's tag in every region that the fleet's file names anywhere, and wherever else the proof has
+found some, so that a region taken out of the file is cleared as well. What nobody can enter is an account that the
+file does not name any more. What the stacks retain is removed only when told so.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from threading import Lock
@@ -17,18 +17,21 @@ from typing import Any, Final
 from botocore.exceptions import BotoCoreError, ClientError
 
 from trunkline.errors import FleetError
+from trunkline.fleet.members import with_members
 from trunkline.fleet.model import TAG, Fleet, WorkloadAccount
+from trunkline.fleet.networks import peers
 from trunkline.fleet.order import (
     FleetStack,
     fleet_stacks,
     global_stack,
     monitoring_stack,
+    peering_stack,
     regional_stacks,
     regions_of,
     unit_stacks,
 )
 from trunkline.fleet.pace import CALLS_PER_S, Place
-from trunkline.fleet.proof import clear_task_definitions
+from trunkline.fleet.proof import Proof, clear_task_definitions
 from trunkline.fleet.retained import Kept, KeptKind, find_retained, remove_retained
 from trunkline.fleet.run import (
     MAX_ACCOUNTS_AT_ONCE,
@@ -41,8 +44,9 @@ from trunkline.fleet.run import (
 )
 from trunkline.fleet.sessions import Sessions
 from trunkline.fleet.stacks import delete_stack
-from trunkline.fleet.units import destroy_units, not_looked_into
-from trunkline.fleet.watch import Follower, Halt
+from trunkline.fleet.templates import organization_template
+from trunkline.fleet.units import destroy_units
+from trunkline.fleet.watch import Follower, Halt, HaltedError
 
 # Such a stack belongs to a StackSet, which has to let go of it.
 _OF_A_STACK_SET: Final = "StackSet-"
@@ -71,18 +75,20 @@ def destroy_fleet(
     images: bool = False,
     logs: bool = False,
     data: bool = False,
+    beyond: Collection[tuple[str, str]] = (),
     halt: Halt | None = None,
     accounts_at_once: int = MAX_ACCOUNTS_AT_ONCE,
     calls_per_s: float = CALLS_PER_S,
 ) -> Removal:
     """Remove the fleet; what does not exist is no error. `images`, `logs` and `data` remove what stacks retain.
 
+    `beyond` are accounts and regions to look into besides those that the file names (`stacks_beyond`).
     The monitoring account comes last, and stays as it is while a workload account cannot be cleared, so that
     tasks that still run have somewhere to send to. Raises `RunError` or `InterruptedRunError` as `deploy_fleet` does.
     """
     run = Run(fleet, sessions, on_progress, halt, calls_per_s)
     told: dict[KeptKind, bool] = {"images": images, "logs": logs, "data": data}
-    work = _Destroy(run, frozenset(kind for kind, is_told in told.items() if is_told))
+    work = _Destroy(run, frozenset(kind for kind, is_told in told.items() if is_told), beyond)
     try:
         run.side_by_side(quietly(work.workload), fleet.workloads, accounts_at_once)
         if not work.failed(run.results((*fleet_stacks(fleet), *unit_stacks(fleet)))):
@@ -92,9 +98,21 @@ def destroy_fleet(
     return work.removal(run.results((*fleet_stacks(fleet), *unit_stacks(fleet))))
 
 
+def stacks_beyond(fleet: Fleet, proof: Proof) -> set[tuple[str, str]]:
+    """Accounts of the fleet and regions that its file does not name, in which the proof has found stacks of it."""
+    named = set(regions_of(fleet))
+    accounts = {fleet.monitoring.account_id, *(account.account_id for account in fleet.workloads)}
+    return {
+        (each.account_id, each.region)
+        for each in proof.left
+        if each.kind == "stack" and each.account_id in accounts and each.region not in named
+    }
+
+
 class _Destroy:
-    def __init__(self, run: Run, told: frozenset[KeptKind]) -> None:
+    def __init__(self, run: Run, told: frozenset[KeptKind], beyond: Collection[tuple[str, str]]) -> None:
         self._run = run
+        self._beyond = beyond
         self._told = told
         self._lock = Lock()
         self._kept: list[Kept] = []
@@ -130,14 +148,46 @@ class _Destroy:
             self._delete_all(home, elsewhere)
 
     def monitoring(self) -> None:
-        """What the units have, then the monitoring account's stack, and its workspace if told so."""
+        """What the units have, the ways to peered VPCs, the monitoring account's stack, and its workspace if told so."""
         organization = self._run.fleet.organization
         if organization and organization.units:
+            members = self._members()
             destroy_units(self._run, self._retained_of)
-            self._not_looked.append(not_looked_into(organization))
+            self._run.side_by_side(self._left_by, members, MAX_ACCOUNTS_AT_ONCE)
         stack = monitoring_stack(self._run.fleet)
+        ways_back = peering_stack(self._run.fleet)
+        if peers(self._run.fleet) or ways_back.name in self._found(stack.account_id, stack.region):
+            self._delete(self._run.place(stack.account_id, stack.region), ways_back)
         self._delete_all(stack, self._elsewhere(stack.account_id, (stack.region,)))
         self._retained(self._run.place(stack.account_id, stack.region), stack)
+
+    def _members(self) -> list[tuple[Fleet, WorkloadAccount]]:
+        """The accounts of the units, each beside the fleet that has it."""
+        fleet, run = self._run.fleet, self._run
+        try:
+            whole = with_members(fleet, run.sessions)
+        except (FleetError, ClientError, BotoCoreError) as error:
+            why = (
+                f"account {fleet.monitoring.account_id}: the accounts of the units cannot be listed: {error}"
+            )
+            self._not_looked.append(why)
+            return []
+        return [(whole, account) for account in whole.workloads[len(fleet.workloads) :]]
+
+    def _left_by(self, member: tuple[Fleet, WorkloadAccount]) -> None:
+        """What the stacks of StackSets leave in an account; nobody has to be able to enter it."""
+        whole, account = member
+        template = organization_template(whole)
+        for region in account.regions:
+            place = self._run.place(account.account_id, region)
+            try:
+                clear_task_definitions(whole, place)
+                self._sort_out(place, find_retained(place, template, whole.name), lambda _: None)
+            except HaltedError:
+                raise
+            except (FleetError, ClientError, BotoCoreError) as error:
+                with self._lock:
+                    self._not_looked.append(f"account {account.account_id}, {region}: {error}")
 
     def _delete_all(self, stack: FleetStack, elsewhere: Mapping[str, set[str]]) -> None:
         """A stack that an account has once, also where it was when the file named another region for it."""
@@ -148,7 +198,8 @@ class _Destroy:
 
     def _elsewhere(self, account_id: str, regions: Sequence[str]) -> dict[str, set[str]]:
         """The names of the fleet's stacks in the regions that are not the account's."""
-        others = [region for region in regions_of(self._run.fleet) if region not in regions]
+        known = [*regions_of(self._run.fleet), *(region for own, region in self._beyond if own == account_id)]
+        others = [region for region in dict.fromkeys(known) if region not in regions]
         find: Callable[[str], set[str]] = partial(self._found, account_id)
         return dict(zip(others, self._run.side_by_side(find, others, MAX_REGIONS_AT_ONCE), strict=True))
 
@@ -184,12 +235,16 @@ class _Destroy:
     def _retained(self, place: Place, stack: FleetStack) -> None:
         """What the stack leaves: removed if told so, and else written down."""
         with self._run.recorded(stack):
-            for kept in find_retained(place, self._template(stack), self._run.fleet.name):
-                if kept.kind in self._told:
-                    remove_retained(place, kept)
-                    self._run.teller(stack)(f"removed {kept.name}")
-                with self._lock:
-                    (self._removed if kept.kind in self._told else self._kept).append(kept)
+            found = find_retained(place, self._template(stack), self._run.fleet.name)
+            self._sort_out(place, found, self._run.teller(stack))
+
+    def _sort_out(self, place: Place, found: Iterable[Kept], tell: Callable[[str], None]) -> None:
+        for kept in found:
+            if kept.kind in self._told:
+                remove_retained(place, kept)
+                tell(f"removed {kept.name}")
+            with self._lock:
+                (self._removed if kept.kind in self._told else self._kept).append(kept)
 
     def _template(self, stack: FleetStack) -> str:
         try:

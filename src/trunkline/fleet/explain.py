@@ -30,6 +30,14 @@ _SESSION: Final = "0" * 32
 
 
 @dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why something may not be done. `remedy` is empty where the fleet's own stacks have what is missing."""
+
+    why: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Role:
     """A role as IAM has it. `policies` are its identity policies by name; `boundary` is (ARN, policy) or None.
 
@@ -111,8 +119,10 @@ def _readable(document: Any, title: str, unreadable: list[str]) -> Policy:
         return Policy()
 
 
-def may_not(role: Role, action: str, resource: str, context: Mapping[str, str] | None = None) -> str:
-    """Why the role's own side does not let it do `action` to `resource`; empty when it does.
+def may_not(
+    role: Role, action: str, resource: str, context: Mapping[str, str] | None = None
+) -> Refusal | None:
+    """Why the role's own side does not let it do `action` to `resource`; None when it does.
 
     The other side, a trust or a policy of the resource, is taken to agree.
     """
@@ -122,27 +132,30 @@ def may_not(role: Role, action: str, resource: str, context: Mapping[str, str] |
     request = AccessRequest(role.principal, action, resource, owner, context or {})
     decision = evaluate(request, _policies(role, resource=agrees))
     if decision.allowed:
-        return ""
+        return None
     if decision.explicit:
-        where = _denier(role, request) or str(decision.decided_by)
-        return f"{where} denies {action}{f' (statement {decision.sid})' if decision.sid else ''}"
+        title = _denier(role, request)
+        where = f"{title} of {role.arn}" if title else str(decision.decided_by)
+        sid = f" (statement {decision.sid})" if decision.sid else ""
+        return Refusal(f"{where} denies {action}{sid}", _without(role, title, action))
     if decision.decided_by is PolicyType.BOUNDARY and role.boundary:
-        return f"its permissions boundary {role.boundary[0]} does not allow {action} on {resource}"
-    return f"no policy of role {role.arn} allows {action} on {resource}{_has(role)}"
+        why = f"its permissions boundary {role.boundary[0]} does not allow {action} on {resource}"
+        return Refusal(why, f"let the policy {role.boundary[0]} allow it")
+    return Refusal(f"no policy of role {role.arn} allows {action} on {resource}{_has(role)}")
 
 
-def does_not_trust(central: Role, asker: Role, context: Mapping[str, str]) -> str:
-    """Why the trust of `central` does not take `asker`; empty when it does. The asker's own side may be anything."""
+def does_not_trust(central: Role, asker: Role, context: Mapping[str, str]) -> Refusal | None:
+    """Why the trust of `central` does not take `asker`; None when it does. The asker's own side may be anything."""
     request = AccessRequest(asker.principal, "sts:AssumeRole", central.arn, central.account_id, context)
     everything = Policies(
         identity=(_statement(Resource="*"),), resource=central.trust, resource_required=True
     )
     decision = evaluate(request, everything)
     if decision.allowed:
-        return ""
+        return None
     if decision.explicit:
-        return f"the trust policy of {central.arn} denies {asker.arn}"
-    return f"the trust policy of {central.arn} does not allow sts:AssumeRole to {asker.arn}"
+        return Refusal(f"the trust policy of {central.arn} denies {asker.arn}")
+    return Refusal(f"the trust policy of {central.arn} does not allow sts:AssumeRole to {asker.arn}")
 
 
 def _denier(role: Role, request: AccessRequest) -> str:
@@ -153,8 +166,18 @@ def _denier(role: Role, request: AccessRequest) -> str:
     }
     for title, policy in own.items():
         if evaluate(request, Policies(identity=(policy,))).explicit:
-            return f"{title} of {role.arn}"
+            return title
     return ""
+
+
+def _without(role: Role, title: str, action: str) -> str:
+    """How to be rid of a policy that denies, by its title: nothing of a fleet denies anything."""
+    kind, _, name = title.rpartition(" ")
+    if kind == "inline policy":
+        return f"aws iam delete-role-policy --role-name {role.name} --policy-name {name}"
+    if kind == "managed policy":
+        return f"aws iam detach-role-policy --role-name {role.name} --policy-arn {name}"
+    return f"let the policy {name} not deny {action}" if name else ""
 
 
 def _policies(role: Role, *, resource: Policy) -> Policies:

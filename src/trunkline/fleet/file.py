@@ -36,7 +36,7 @@ from trunkline.fleet.model import (
     WorkloadAccount,
     Workspace,
 )
-from trunkline.fleet.networks import network_problems
+from trunkline.fleet.networks import WORKSPACE_CIDR, network_problems
 from trunkline.fleet.services.reading import ServicesReading, same
 
 DEFAULT_FILE: Final = "fleet.yaml"
@@ -172,6 +172,7 @@ class _Reading:
             delegated=given.delegated,
             regions=regions if given.units else (),
             services=services if given.units else (),
+            credentials=_credentials(self._written.credentials or CredentialsSettings(), "{account}"),
         )
 
     def _workload(
@@ -202,7 +203,8 @@ class _Reading:
         is_id = given.vpc.startswith("vpc-")
         kind = "existing" if is_id or (given.subnets and not given.vpc) else given.vpc or "default"
         has_way = bool(given.endpoints or given.nat)
-        default_cidr = DEFAULT_CIDR if kind == "new" and not given.peering else ""
+        free = WORKSPACE_CIDR if keys[0] == "monitoring" else DEFAULT_CIDR
+        default_cidr = free if kind == "new" and not given.peering else ""
         network = Network(
             **{
                 **same(given, Network),

@@ -67,7 +67,7 @@ def pushed_or_named(ecr: Any, repository: str, tag: str, kind: ImageKind) -> str
     if (urlsplit(ecr.meta.endpoint_url).hostname or "").endswith((".amazonaws.com", ".amazonaws.com.cn")):
         raise FleetError(
             f"repository {repository} has no image of the {kind} with the tag {tag}; "
-            f"build and push it with: trunkline images push {kind}"
+            f"build and push it with: trunkline images push {kind} --repository {repository} --tag {tag}"
         )
     return push_image(ecr, repository, tag, kind)
 
@@ -81,5 +81,5 @@ def image_values(
         if parameter in declared_parameters(template) and repository in base:
             digest = push(place.client("ecr"), base[repository], __version__, kind)
             values[parameter] = f"{base[uri]}@{digest}"
-            on_text(f"pushed the image of the {kind}")
+            on_text(f"has the image of the {kind}")
     return values

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from trunkline.aws.credentials import CredentialsFactory
 from trunkline.aws.workspace import Found, Workspace
@@ -16,6 +16,8 @@ from trunkline.net.resolve import Resolve
 
 Place = tuple[str, str, str]
 """Account, region and service."""
+
+T = TypeVar("T")
 
 LABELS: Final = ("cloud_account_id", "cloud_region", "aws_ecs_service_name")
 _BY: Final = f"by ({', '.join(LABELS)})"
@@ -47,6 +49,17 @@ class Arrived:
     """Epoch seconds of its newest sample within the last hour; None when there is none."""
 
 
+def senders(url: str, region: str, keys: Mapping[str, str], route: Route) -> set[str]:
+    """The ids of the accounts that sent something within the last day; blocking. Raises as `arrived` does."""
+    return asyncio.run(_with_workspace(_senders, url, region, keys, route))
+
+
+async def _senders(workspace: Workspace) -> set[str]:
+    label = LABELS[0]
+    found = await workspace.query(f'group by ({label}) (present_over_time(up{{{label}!=""}}[1d]))')
+    return {each.labels[label] for each in found}
+
+
 def arrived(
     url: str, region: str, keys: Mapping[str, str], places: Sequence[Place], route: Route
 ) -> dict[Place, Arrived]:
@@ -54,12 +67,14 @@ def arrived(
 
     `keys` are the temporary credentials as `sts:AssumeRole` answers them. Raises `QueryError`, `CredentialsError`.
     """
-    return asyncio.run(_ask(url, region, keys, places, route))
+    return asyncio.run(
+        _with_workspace(lambda workspace: _arrived(workspace, places), url, region, keys, route)
+    )
 
 
-async def _ask(
-    url: str, region: str, keys: Mapping[str, str], places: Sequence[Place], route: Route
-) -> dict[Place, Arrived]:
+async def _with_workspace(
+    ask: Callable[[Workspace], Awaitable[T]], url: str, region: str, keys: Mapping[str, str], route: Route
+) -> T:
     environment = {
         "AWS_ACCESS_KEY_ID": keys["AccessKeyId"],
         "AWS_SECRET_ACCESS_KEY": keys["SecretAccessKey"],
@@ -71,7 +86,7 @@ async def _ask(
         CredentialsFactory(clients, environment) as factory,
     ):
         workspace = Workspace(link, url, region, factory.default(region))
-        return await _arrived(workspace, places)
+        return await ask(workspace)
 
 
 async def _arrived(workspace: Workspace, places: Sequence[Place]) -> dict[Place, Arrived]:

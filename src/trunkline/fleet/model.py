@@ -111,7 +111,7 @@ class MonitoringAccount:
     grafana: Grafana | None = None
     credentials: Credentials = field(default_factory=Credentials)
     network: Network | None = None
-    """The VPC that holds the workspace's endpoint; only for workload accounts whose VPC is peered with it."""
+    """The VPC that holds the workspace's endpoint, if not as by default; only made for VPCs that are peered with it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,6 +209,8 @@ class Organization:
     """Where the services of the units' accounts run; the first one has the roles."""
     services: tuple[Service, ...] = ()
     """Of every account of the units."""
+    credentials: Credentials = field(default_factory=Credentials)
+    """How an account of the units is looked into; `{account}` stands for its id. Empty: by the organisation's role."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from trunkline.errors import FleetError
-from trunkline.fleet.model import Network
-from trunkline.fleet.templates import BaseParameter, ServicesParameter
+from trunkline.fleet.model import Fleet, Network
+from trunkline.fleet.networks import peers
+from trunkline.fleet.templates import BaseParameter, PeeringParameter, ServicesParameter
 
 
 def network_parameters(network: Network, ec2: Any) -> dict[str, str]:
@@ -19,8 +20,8 @@ def network_parameters(network: Network, ec2: Any) -> dict[str, str]:
         told[ServicesParameter.SUBNETS] = network.subnets or default_subnets(ec2)
     if network.security_groups:
         told[ServicesParameter.SECURITY_GROUPS] = network.security_groups
-    if network.kind == "existing" and "s3" in network.endpoints:
-        told[BaseParameter.ROUTE_TABLES] = _route_tables(network, ec2)
+    if network.kind == "existing" and ("s3" in network.endpoints or network.peering):
+        told |= _told_of_tables(network, _route_tables(network, ec2))
     return {name: ",".join(ids) for name, ids in told.items()}
 
 
@@ -39,8 +40,39 @@ def default_subnets(ec2: Any) -> tuple[str, ...]:
     return tuple(sorted(subnet["SubnetId"] for subnet in subnets))
 
 
+def peering_parameters(fleet: Fleet, vpc_id: str, ec2: Any) -> dict[str, str]:
+    """The connections of the monitoring account's VPC with those that are to be peered with it.
+
+    Asked there and not of the stacks that make them: an account that cannot be entered keeps its way back.
+    """
+    pages = ec2.get_paginator("describe_vpc_peering_connections").paginate(
+        Filters=[_filter("accepter-vpc-info.vpc-id", vpc_id), _filter("status-code", "active")]
+    )
+    found = {
+        (each["RequesterVpcInfo"]["OwnerId"], each["RequesterVpcInfo"]["Region"]): each
+        for page in pages
+        for each in page["VpcPeeringConnections"]
+        if each["AccepterVpcInfo"]["VpcId"] == vpc_id
+    }
+    return {
+        PeeringParameter.connection(peer.cidr): found[peer.account_id, peer.region]["VpcPeeringConnectionId"]
+        for peer in peers(fleet)
+        if (peer.account_id, peer.region) in found
+    }
+
+
+def _told_of_tables(network: Network, tables: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+    """All of them for S3; for peering each once, at the first subnet that has it."""
+    told = {}
+    if "s3" in network.endpoints:
+        told[BaseParameter.ROUTE_TABLES] = tuple(sorted(set(tables)))
+    if network.peering:
+        told |= {BaseParameter.route_table(tables.index(table)): (table,) for table in tables}
+    return told
+
+
 def _route_tables(network: Network, ec2: Any) -> tuple[str, ...]:
-    """The tables that lead the subnets anywhere; a subnet without one of its own goes by the VPC's main one."""
+    """For each subnet the table that leads it anywhere; a subnet without one of its own goes by the VPC's main one."""
     found = ec2.describe_route_tables(Filters=[_filter("vpc-id", network.vpc_id)])["RouteTables"]
     tables = {}
     for table in found:
@@ -48,7 +80,7 @@ def _route_tables(network: Network, ec2: Any) -> tuple[str, ...]:
             tables["main" if each.get("Main") else each.get("SubnetId", "")] = table["RouteTableId"]
     if "main" not in tables:
         raise FleetError(f"{network.vpc_id} has no route table; check that it is the VPC of the subnets")
-    return tuple(sorted({tables.get(subnet, tables["main"]) for subnet in network.subnets}))
+    return tuple(tables.get(subnet, tables["main"]) for subnet in network.subnets)
 
 
 def _filter(name: str, value: str) -> dict[str, Any]:

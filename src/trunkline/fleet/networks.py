@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from ipaddress import IPv4Network, ip_network
 from typing import Final
 
@@ -13,6 +14,11 @@ from trunkline.fleet.problems import below, matching, repeated, wrong
 
 ENDPOINTS: Final = ("aps-workspaces", "sts", "ecr.api", "ecr.dkr", "logs", "s3")
 """What a task without another way out needs an endpoint of: the workspace, its role, its image, its logs."""
+WORKSPACE_CIDR: Final = "10.255.255.0/24"
+"""Addresses of the VPC of the workspace's endpoint if the file says none: always the same, as others would replace it."""
+MAX_PEERS: Final = 125
+"""What AWS raises the quota "Active VPC peering connections per VPC" to; 50 without asking (Amazon VPC quotas)."""
+_USEFUL_TO_PEERS: Final = ("aps-workspaces", "sts")
 
 _VPC, _SUBNET, _GROUP = (re.compile(rf"{kind}-[0-9a-f]{{8,17}}") for kind in ("vpc", "subnet", "sg"))
 
@@ -34,6 +40,9 @@ def network_problems(network: Network) -> Iterator[Problem]:
         )
     elif network.peering and not network.cidr:
         yield Problem("", "peering", "peering needs to know the VPC's addresses", "add its cidr")
+    if network.peering and network.kind == "existing" and not network.vpc_id:
+        message = "peering is with the subnets' VPC, and it is not named"
+        yield Problem("", "peering", message, "add vpc: vpc-…")
 
 
 def account_networks(path: str, account: WorkloadAccount, monitoring: MonitoringAccount) -> Iterator[Problem]:
@@ -107,13 +116,15 @@ def _way_out(network: Network, region: str, monitoring: MonitoringAccount) -> It
             f"an endpoint aps-workspaces in {region} leads to the workspaces there, and ours is in {monitoring.region}",
             "take it out, and write nat: true, or join the VPCs yourself",
         )
-    if network.peering and monitoring.network is None:
-        message = "there is no network in the monitoring account to peer with"
-        yield Problem("", "peering", message, "add monitoring: {network: {vpc: new, cidr: …}}")
+    if network.peering and here and network.kind != "default":
+        message = f"the workspace is in {region} as well, where an endpoint in the VPC itself leads to it"
+        yield Problem(
+            "", "peering", message, "take it out, and add aps-workspaces to endpoints if it is needed"
+        )
     if network.kind != "new" or network.public_ip or network.nat:
         return
-    needed = [name for name in ENDPOINTS if name != "aps-workspaces" or not network.peering]
-    missing = [name for name in needed if name not in network.endpoints]
+    reached = {*network.endpoints, *(reached_by_peering(monitoring) if network.peering else ())}
+    missing = [name for name in ENDPOINTS if name not in reached]
     if missing:
         yield Problem(
             "",
@@ -123,32 +134,113 @@ def _way_out(network: Network, region: str, monitoring: MonitoringAccount) -> It
         )
 
 
-def peering_problems(fleet: Fleet) -> Iterator[Problem]:
-    """VPCs that meet in the monitoring account's must not share addresses, or one of them gets no answers."""
-    found = _peered(fleet)
-    known: list[tuple[IPv4Network, str]] = []
-    for cidr, path, where in sorted(found, key=lambda one: one[1]):
-        for other, whose in known:
-            if cidr.overlaps(other):
-                message = f"the addresses {cidr} overlap with {other} of {whose}, and both are peered"
-                yield Problem("", f"{path}::cidr", message, "give each VPC addresses of its own")
-                break
-        known.append((cidr, where))
+def reached_by_peering(monitoring: MonitoringAccount) -> tuple[str, ...]:
+    """The endpoints that peered VPCs find in the monitoring account's."""
+    has_sts = monitoring.network is not None and "sts" in monitoring.network.endpoints
+    return _USEFUL_TO_PEERS if has_sts else _USEFUL_TO_PEERS[:1]
 
 
-def _peered(fleet: Fleet) -> list[tuple[IPv4Network, str, str]]:
-    networks = [
-        (network, f"workloads::{index}::networks::{region}", f"account {account.account_id} in {region}")
+# Peering
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A VPC that is peered with the monitoring account's; `path` is where the file says so."""
+
+    account_id: str
+    region: str
+    cidr: str
+    path: str
+
+    @property
+    def name(self) -> str:
+        return f"account {self.account_id} in {self.region}"
+
+
+def peers(fleet: Fleet) -> tuple[Peer, ...]:
+    """The VPCs that are peered with the monitoring account's, of which there is one in an account and region."""
+    return tuple(
+        Peer(account.account_id, region, network.cidr, f"workloads::{index}::networks::{region}")
         for index, account in enumerate(fleet.workloads)
         for region, network in account.networks.items()
         if network.peering
-    ]
-    if networks and fleet.monitoring.network:
-        networks.append((fleet.monitoring.network, "monitoring::network", "the monitoring account"))
-    return [
-        (IPv4Network(network.cidr), path, where) for network, path, where in networks if _is_cidr(network)
-    ]
+    )
 
 
-def _is_cidr(network: Network) -> bool:
-    return bool(network.cidr) and not any(_cidr(network))
+def workspace_network(fleet: Fleet) -> Network | None:
+    """The VPC of the workspace's endpoint, in the monitoring account; None when nobody is peered with it."""
+    if not peers(fleet):
+        return None
+    return fleet.monitoring.network or Network(kind="new", cidr=WORKSPACE_CIDR)
+
+
+def peer_role(fleet: Fleet) -> str:
+    """The name of the monitoring account's role that accepts peering."""
+    return f"{fleet.names.central_role}-peer"
+
+
+def peering_problems(fleet: Fleet) -> Iterator[Problem]:
+    """What is wrong with peering as a whole: too many VPCs, addresses that meet, ways that nobody makes."""
+    found, there = peers(fleet), workspace_network(fleet)
+    if there is None:
+        return
+    if len(found) > MAX_PEERS:
+        message = (
+            f"{len(found)} VPCs would be peered with the monitoring account's, and AWS takes {MAX_PEERS}"
+        )
+        remedy = "peer fewer of them, join them by a Transit Gateway of your own, or use several fleets"
+        yield Problem("", f"{found[MAX_PEERS].path}::peering", message, remedy)
+    yield from _workspace_vpc(there)
+    yield from _overlaps(found, there, is_said=fleet.monitoring.network is not None)
+    yield from _own_sts(fleet)
+
+
+def _workspace_vpc(there: Network) -> Iterator[Problem]:
+    path = "monitoring::network"
+    if there.kind != "new":
+        message = "the VPC that others are peered with is one of the fleet's own"
+        yield Problem("", f"{path}::vpc", message, "write vpc: new with a cidr")
+    useless = [name for name in there.endpoints if name in ENDPOINTS and name not in _USEFUL_TO_PEERS]
+    if useless:
+        message = f"{', '.join(useless)} cannot be reached by peering, only aps-workspaces and sts"
+        remedy = "take them out, and add them to the endpoints of the networks that need them"
+        yield Problem("", f"{path}::endpoints", message, remedy)
+    for key in ("nat", "peering", "security_groups"):
+        if getattr(there, key):
+            message = f"{key} is of no use to the VPC of the workspace's endpoint, where no task runs"
+            yield Problem("", f"{path}::{key}", message, "take it out")
+
+
+def _overlaps(found: tuple[Peer, ...], there: Network, *, is_said: bool) -> Iterator[Problem]:
+    """VPCs that meet in the monitoring account's must not share addresses, or one of them gets no answers."""
+    known: list[tuple[IPv4Network, str]] = []
+    if _is_cidr(there.cidr):
+        name = "the monitoring account" if is_said else "the monitoring account, which has them by default,"
+        known.append((IPv4Network(there.cidr), name))
+    for peer in found:
+        if not _is_cidr(peer.cidr):
+            continue
+        cidr = IPv4Network(peer.cidr)
+        for other, whose in known:
+            if cidr.overlaps(other):
+                message = f"the addresses {cidr} overlap with {other} of {whose}, and both are peered"
+                yield Problem("", f"{peer.path}::cidr", message, "give each VPC addresses of its own")
+                break
+        known.append((cidr, peer.name))
+
+
+def _own_sts(fleet: Fleet) -> Iterator[Problem]:
+    """All collectors ask the STS of their own region as soon as one has an endpoint of it, or all the workspace's."""
+    if not any("sts" in network.endpoints for each in fleet.workloads for network in each.networks.values()):
+        return
+    for index, account in enumerate(fleet.workloads):
+        for region, network in account.networks.items():
+            closed = network.kind == "new" and not network.public_ip and not network.nat
+            if network.peering and closed and "sts" not in network.endpoints:
+                message = "other networks of the fleet have an endpoint sts, so its collectors ask their own region's"
+                remedy = "add sts to its endpoints as well, or have it in none of them"
+                yield Problem("", f"workloads::{index}::networks::{region}::endpoints", message, remedy)
+
+
+def _is_cidr(cidr: str) -> bool:
+    return bool(cidr) and not any(_cidr(Network(cidr=cidr)))

@@ -1,8 +1,9 @@
 """Which stacks a fleet consists of: in which account and region, in which order, from which template.
 
 The one definition that plan, deploy, status, destroy and the proof go by. First the monitoring account's; then, the
-accounts side by side, each account's roles, and in each of its regions the base and the services. Removing goes
-the other way round.
+accounts side by side, each account's roles, and in each of its regions the base and the services; at last, where VPCs
+are peered, the ways back to them. Removing goes the other way round, but for the ways back, which go before the
+monitoring account's.
 """
 
 from __future__ import annotations
@@ -13,15 +14,17 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from trunkline.fleet.model import Fleet, WorkloadAccount
+from trunkline.fleet.networks import peers
 from trunkline.fleet.templates import (
     base_template,
     global_template,
     monitoring_template,
+    peering_template,
     registry_template,
     services_template,
 )
 
-Kind = Literal["monitoring", "registry", "units", "global", "base", "services"]
+Kind = Literal["monitoring", "registry", "units", "global", "base", "services", "peering"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,12 @@ def registry_stacks(fleet: Fleet) -> Iterator[FleetStack]:
         yield FleetStack("registry", account_id, region, f"{fleet.name}-registry")
 
 
+def peering_stack(fleet: Fleet) -> FleetStack:
+    """The monitoring account's ways back to peered VPCs; it is there if the fleet has any."""
+    account = fleet.monitoring
+    return FleetStack("peering", account.account_id, account.region, f"{fleet.name}-peering")
+
+
 def unit_stacks(fleet: Fleet) -> Iterator[FleetStack]:
     """The StackSets of an organisation's units, where they are managed: roles, then all else in every region."""
     if fleet.organization and fleet.organization.units:
@@ -84,6 +93,8 @@ def fleet_stacks(fleet: Fleet) -> Iterator[FleetStack]:
     yield from registry_stacks(fleet)
     for account in fleet.workloads:
         yield from account_stacks(fleet, account)
+    if peers(fleet):
+        yield peering_stack(fleet)
 
 
 def regions_of(fleet: Fleet) -> tuple[str, ...]:
@@ -120,7 +131,8 @@ class Templates:
     def _written(self, stack: FleetStack) -> str:
         fleet, account = self._fleet, stack.workload
         if account is None:
-            return registry_template(fleet) if stack.kind == "registry" else monitoring_template(fleet)
+            of_monitoring = {"registry": registry_template, "peering": peering_template}
+            return of_monitoring.get(stack.kind, monitoring_template)(fleet)
         if stack.kind == "global":
             return global_template(fleet, account)
         write = base_template if stack.kind == "base" else services_template

@@ -28,9 +28,11 @@ from trunkline.fleet.changes import (
     stack_template,
 )
 from trunkline.fleet.destroy import tagged_stacks
+from trunkline.fleet.drift import find_drift
 from trunkline.fleet.inputs import IMAGES, asked_for, find_image, missing
 from trunkline.fleet.model import Fleet, WorkloadAccount
-from trunkline.fleet.network import network_parameters
+from trunkline.fleet.network import network_parameters, peering_parameters
+from trunkline.fleet.networks import peers
 from trunkline.fleet.order import (
     FleetStack,
     Kind,
@@ -39,6 +41,7 @@ from trunkline.fleet.order import (
     fleet_stacks,
     global_stack,
     monitoring_stack,
+    peering_stack,
     regional_stacks,
     regions_of,
     registry_stacks,
@@ -51,6 +54,7 @@ from trunkline.fleet.run import MAX_ACCOUNTS_AT_ONCE, MAX_REGIONS_AT_ONCE, Run
 from trunkline.fleet.sessions import Sessions
 from trunkline.fleet.stacks import DEAD, STUCK, busy_text, is_ours, stack_outputs
 from trunkline.fleet.stacksets import stack_set_change
+from trunkline.fleet.templates import MonitoringOutput, PeeringParameter
 from trunkline.fleet.units import stack_set
 from trunkline.fleet.watch import Halt, HaltedError, describe, is_in_progress, token_of
 
@@ -63,22 +67,25 @@ def plan_fleet(
     fleet: Fleet,
     sessions: Sessions,
     *,
+    repair: bool = False,
     halt: Halt | None = None,
     accounts_at_once: int = MAX_ACCOUNTS_AT_ONCE,
     calls_per_s: float = CALLS_PER_S,
 ) -> Plan:
-    """What `deploy_fleet` would do now. An account that cannot be looked into is `blocked`, with the reason.
+    """What `deploy_fleet` would do now, with `repair` or without. An account that cannot be looked into is `blocked`, with the reason.
 
     Raises `FleetError` for a template that cannot be written.
     """
     run = Run(fleet, sessions, lambda _: None, halt, calls_per_s)
     for stack in fleet_stacks(fleet):
         Stack(name=stack.name, template=run.templates[stack]).body()
-    planner = _Planner(run)
+    planner = _Planner(run, repair=repair)
     [monitoring] = run.side_by_side(planner.monitoring, [monitoring_stack(fleet)], 1)
     [units] = run.side_by_side(lambda _: planner.units(), [None], 1)
     accounts = run.side_by_side(planner.workload, fleet.workloads, accounts_at_once)
-    return Plan(fleet.name, (*monitoring, *units, *(stack for account in accounts for stack in account)))
+    [peering] = run.side_by_side(lambda _: planner.peering(), [None], 1)
+    of_accounts = (stack for account in accounts for stack in account)
+    return Plan(fleet.name, (*monitoring, *units, *of_accounts, *peering))
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +105,9 @@ class _Known:
 
 
 class _Planner:
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, *, repair: bool) -> None:
         self._run = run
+        self._repair = repair
         self._monitoring = _Known({}, {})
 
     def monitoring(self, stack: FleetStack) -> list[StackPlan]:
@@ -130,6 +138,29 @@ class _Planner:
         return _stack_plan(
             stack, action, unknown=("what it does in each account of the units",), notes=("a StackSet",)
         )
+
+    def peering(self) -> list[StackPlan]:
+        """The ways back to VPCs that are peered; a connection that is not there yet comes with its base."""
+        fleet, known = self._run.fleet, self._monitoring
+        stack = peering_stack(fleet)
+        place = self._run.place(stack.account_id, stack.region)
+        if not peers(fleet):
+            return self._peered_before(place, stack)
+        names = {PeeringParameter.connection(peer.cidr): peer.name for peer in peers(fleet)}
+        why = f"comes from {fleet.base_stack} of {{}}, which has none yet"
+        unknown = {name: why.format(peer) for name, peer in names.items()}
+        found: dict[str, str] = {}
+        with _ignored():
+            if vpc_id := known.values.get(MonitoringOutput.PEER_VPC_ID):
+                found = peering_parameters(fleet, vpc_id, place.client("ec2"))
+        return [self._plan(place, stack, _Known({**known.values, **found}, {**known.unknown, **unknown}))]
+
+    def _peered_before(self, place: Place, stack: FleetStack) -> list[StackPlan]:
+        note = "the file peers no VPC any more; deploy leaves it, and destroy removes it"
+        with _ignored():
+            if stack.name in tagged_stacks(place.client("cloudformation"), self._run.fleet.name):
+                return [_stack_plan(stack, "leftover", notes=(note,))]
+        return []
 
     def workload(self, account: WorkloadAccount) -> list[StackPlan]:
         run = self._run
@@ -272,15 +303,15 @@ class _Planner:
             before = stack_template(cloudformation, found["StackId"])
             changes = tuple(local_changes(before, json.loads(wanted.template)))
             notes.append("compared with its template only")
-        elif is_as_wanted(cloudformation, found, wanted):
-            changes = ()
         else:
-            changes = self._change_set(cloudformation, wanted)
+            drifted = self._repair and bool(find_drift(cloudformation, found, self._run.halt))
+            as_wanted = not drifted and is_as_wanted(cloudformation, found, wanted)
+            changes = () if as_wanted else self._change_set(cloudformation, wanted, repair=drifted)
         action: StackAction = "update" if changes or status == STUCK else "unchanged"
         return _stack_plan(stack, action, changes, unknown=unknown, notes=tuple(notes))
 
-    def _change_set(self, cloudformation: Any, wanted: Stack) -> tuple[ResourceChange, ...]:
-        change_set = create_change_set(cloudformation, wanted, "UPDATE", self._run.halt)
+    def _change_set(self, cloudformation: Any, wanted: Stack, *, repair: bool) -> tuple[ResourceChange, ...]:
+        change_set = create_change_set(cloudformation, wanted, "UPDATE", self._run.halt, repair=repair)
         if change_set is None:
             return ()
         delete_change_set(cloudformation, change_set.arn)

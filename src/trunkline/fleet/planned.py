@@ -104,7 +104,8 @@ def _stack_lines(stack: StackPlan, color: bool) -> Iterator[str]:
     for each in stack.resources:
         what = f"{each.logical_id} ({each.type_})"
         properties = f": {', '.join(each.properties)}" if each.properties else ""
-        yield "    " + _painted(each.action, f"{each.action} {what}{properties}", color)
+        drift = f" ({each.drift} by somebody else)" if each.drift else ""
+        yield "    " + _painted(each.action, f"{each.action} {what}{properties}{drift}", color)
     yield from (f"      not known before: {each}" for each in stack.unknown)
 
 

@@ -7,17 +7,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from ipaddress import IPv4Network, ip_network
 from typing import Any, Final, Literal
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from trunkline import __version__
 from trunkline.errors import FleetError
+from trunkline.fleet.members import member_ids, with_members
 from trunkline.fleet.model import TAG, Fleet, Network, Service
+from trunkline.fleet.networks import MAX_PEERS, peer_role, peers, reached_by_peering, workspace_network
+from trunkline.fleet.order import peering_stack
+from trunkline.fleet.own_images import OwnImages
 from trunkline.fleet.sessions import Sessions, role_arn
-from trunkline.fleet.templates import trust_size
+from trunkline.fleet.stacks import is_ours
+from trunkline.fleet.templates import pushed_images, trust_size
+from trunkline.fleet.watch import token_of
 
 MAX_ACCOUNTS_AT_ONCE: Final = 16
 
@@ -73,14 +80,22 @@ class Finding:
         return asdict(self)
 
 
-def preflight(fleet: Fleet, sessions: Sessions) -> list[Finding]:
-    """Everything that was looked at, the monitoring account first; accounts are looked at side by side."""
-    looks: list[_Look] = [
-        _MonitoringLook(fleet, sessions, fleet.monitoring.account_id, (fleet.monitoring.region,))
-    ]
-    looks += [
-        _WorkloadLook(fleet, sessions, account.account_id, account.regions) for account in fleet.workloads
-    ]
+def preflight(fleet: Fleet, sessions: Sessions, images: OwnImages | None = None) -> list[Finding]:
+    """Everything that was looked at, the monitoring account first; accounts are looked at side by side.
+
+    With `images` it is looked at whether those that are missing can be built.
+    """
+    monitoring = _MonitoringLook(fleet, sessions, fleet.monitoring.account_id, (fleet.monitoring.region,))
+    whole = fleet
+    with monitoring.listing():
+        whole = with_members(fleet, sessions)
+    members = member_ids(fleet, whole)
+    monitoring.images = images
+    looks: list[_Look] = [monitoring]
+    for account in whole.workloads:
+        look = _MemberLook if account.account_id in members else _WorkloadLook
+        looks.append(look(whole, sessions, account.account_id, account.regions))
+        looks[-1].images = None if account.account_id in members else images
     with ThreadPoolExecutor(MAX_ACCOUNTS_AT_ONCE, thread_name_prefix="preflight") as pool:
         return [finding for findings in pool.map(lambda look: look.all(), looks) for finding in findings]
 
@@ -89,6 +104,7 @@ class _Look:
     """A look at one account: every check is a method that calls `ok`, `error`, `warning` or `note`."""
 
     actions: tuple[str, ...] = ()
+    images: OwnImages | None = None
 
     def __init__(self, fleet: Fleet, sessions: Sessions, account_id: str, regions: Sequence[str]) -> None:
         self.fleet = fleet
@@ -133,14 +149,14 @@ class _Look:
     def _can_enter(self) -> bool:
         try:
             self._sessions(self.account_id, self.regions[0])
-        except FleetError as error:
-            self.say("error", "", "credentials", str(error), "correct the account's credentials")
-            return False
-        except (ClientError, BotoCoreError) as error:
-            self.say("error", "", "credentials", str(error), "correct the account's credentials")
+        except (FleetError, ClientError, BotoCoreError) as error:
+            self.cannot_enter(str(error))
             return False
         self.say("ok", "", "credentials")
         return True
+
+    def cannot_enter(self, why: str) -> None:
+        self.say("error", "", "credentials", why, "correct the account's credentials")
 
     def _is_enabled(self, region: str) -> bool:
         with self.checking("region", region):
@@ -184,7 +200,14 @@ class _Look:
                     continue
                 self.owned(f"role {name}", "", _tags(found.get("Tags", ())), found["Arn"])
 
-    def owned(self, what: str, region: str, tags: Mapping[str, str], arn: str) -> None:
+    def owned(
+        self,
+        what: str,
+        region: str,
+        tags: Mapping[str, str],
+        arn: str,
+        remedy: str = "remove it, or choose another name under names",
+    ) -> None:
         """Something of this name exists: the fleet's own is as good as none."""
         if tags.get(TAG) == self.fleet.name:
             self.say("ok", region, what)
@@ -195,7 +218,7 @@ class _Look:
                 region,
                 what,
                 f"{arn} exists and is {whose}",
-                "remove it, or choose another name under names",
+                remedy,
             )
 
     def check_stacks(self, region: str, *names: str) -> None:
@@ -210,16 +233,20 @@ class _Look:
                         raise
                     self.say("ok", region, what)
                     continue
-                self._judge_stack(what, region, found)
+                self._judge_stack(cloudformation, what, region, found)
 
-    def _judge_stack(self, what: str, region: str, found: Mapping[str, Any]) -> None:
+    def _judge_stack(self, cloudformation: Any, what: str, region: str, found: Mapping[str, Any]) -> None:
         status, tags = found["StackStatus"], _tags(found.get("Tags", ()))
         if status == "REVIEW_IN_PROGRESS":
             self.say("note", region, what, "it was left in review; deploying takes it up")
+        elif status.endswith("_IN_PROGRESS") and is_ours(token_of(cloudformation, found["StackId"])):
+            self.say(
+                "note", region, what, f"an earlier run left it in {status}; deploying waits for it first"
+            )
         elif status.endswith("_IN_PROGRESS"):
             self.say("error", region, what, f"somebody is changing it ({status})", "wait until that is done")
         else:
-            self.owned(what, region, tags, found["StackId"])
+            self.owned(what, region, tags, found["StackId"], "choose another name for this fleet: name")
 
     def check_permissions(self) -> None:
         """By IAM's own simulation, which knows no service control policies of other kinds than it is told of."""
@@ -266,6 +293,25 @@ class _Look:
                 why = f"{vpc_id} has {', '.join(real)}, and the file says {network.cidr}"
                 self.say("error", region, "addresses", why, f"write cidr: {real[0]}")
 
+    def check_images(self, region: str, services: Sequence[Service]) -> None:
+        """Whether the fleet's own images are in the region, or can be built and pushed."""
+        names = self.fleet.names
+        repositories = {"collector": names.collector_repository, "application": names.application_repository}
+        ecr = self.client("ecr", region)
+        if not self.images or not self.images.is_real(ecr):
+            return
+        for kind in pushed_images(self.fleet, services):
+            with self.checking(f"image of the {kind}", region):
+                if self.images.there(ecr, repositories[kind], __version__) or not (
+                    why := self.images.problem()
+                ):
+                    self.say("ok", region, f"image of the {kind}")
+                else:
+                    why = f"{repositories[kind]} has none with the tag {__version__}, and none can be built: {why}"
+                    how = f"{kind} --repository {repositories[kind]} --region {region} --tag {__version__}"
+                    remedy = f"that, or from a computer that can: trunkline images push {how}"
+                    self.say("error", region, f"image of the {kind}", why, remedy)
+
     def check_new_vpc(self, region: str, network: Network) -> None:
         """Whether there is room for one more, and whether its addresses are free."""
         ec2 = self.client("ec2", region)
@@ -297,22 +343,52 @@ class _Look:
 class _MonitoringLook(_Look):
     actions = _MONITORING_ACTIONS
 
+    @contextmanager
+    def listing(self) -> Iterator[None]:
+        """Of the organisation's accounts; that the account cannot be entered is said elsewhere."""
+        with self.checking("accounts of the units"), suppress(FleetError):
+            yield
+
     def account(self) -> None:
         names = self.fleet.names
         self.check_boundary()
         roles = [names.central_role, names.query_role]
+        if peers(self.fleet):
+            roles.append(peer_role(self.fleet))
         self.check_roles(*roles, *([names.grafana_role] if self.fleet.monitoring.grafana else []))
         self._check_trust()
+        self.registries()
         self.check_permissions()
 
     def region(self, region: str) -> None:
-        self.check_stacks(region, self.fleet.monitoring_stack)
+        found = peers(self.fleet)
+        self.check_stacks(
+            region, self.fleet.monitoring_stack, *([peering_stack(self.fleet).name] if found else [])
+        )
         self._check_workspace(region)
-        network = self.fleet.monitoring.network
+        if found:
+            self._check_peers(region, len(found))
+        network = workspace_network(self.fleet) or self.fleet.monitoring.network
         if network and network.kind == "new":
             self.check_new_vpc(region, network)
         elif network and network.vpc_id:
             self.check_addresses(region, network, network.vpc_id)
+
+    def _check_peers(self, region: str, count: int) -> None:
+        what = "quota of peering connections"
+        with self.checking(what, region):
+            limit = self.quota(region, "vpc", "L-7E9ECCDB")
+            if count > limit:
+                why = f"{count} VPCs are peered with one, and the quota is {limit:g}"
+                self.say("error", region, what, why, f"have it raised ({MAX_PEERS} at most)")
+            else:
+                self.say("ok", region, what)
+
+    def registries(self) -> None:
+        """Of the organisation's units, one in each of their regions."""
+        organization = self.fleet.organization
+        for region in organization.regions if organization and organization.units else ():
+            self.check_images(region, organization.services if organization else ())
 
     def _check_trust(self) -> None:
         what = "trust of the central role"
@@ -343,9 +419,10 @@ class _MonitoringLook(_Look):
             others = [each for each in found if each.get("alias") == alias and not self._is_own(each)]
             if others:
                 why = f"{others[0]['workspaceId']} has the alias {alias} too"
-                self.say(
-                    "warning", region, "workspace", why, "choose another workspace_alias, or use that one"
+                remedy = (
+                    "choose another monitoring.workspace.alias, or use that one as monitoring.workspace.id"
                 )
+                self.say("warning", region, "workspace", why, remedy)
             else:
                 self.say("ok", region, "workspace")
             if not any(map(self._is_own, found)):
@@ -396,6 +473,7 @@ class _WorkloadLook(_Look):
 
     def region(self, region: str) -> None:
         self.check_stacks(region, self.fleet.base_stack, self.fleet.services_stack)
+        self.check_images(region, self._services())
         self._check_names(region)
         self._check_fargate(region)
         network = self._network(region)
@@ -538,7 +616,7 @@ class _WorkloadLook(_Look):
         """
         known = {*network.endpoints, *(name.split(".", 3)[-1] for name in there)}
         if network.peering:
-            known.add("aps-workspaces")
+            known.update(reached_by_peering(self.fleet.monitoring))
         elif region != self.fleet.monitoring.region:
             known.discard("aps-workspaces")
         return [name for name in NEEDED_ENDPOINTS if name not in known]
@@ -549,6 +627,16 @@ class _WorkloadLook(_Look):
         self.say(
             "error", region, "way out", why, "give it a NAT gateway, public addresses, or these endpoints"
         )
+
+
+class _MemberLook(_WorkloadLook):
+    """An account of the organisation's units: CloudFormation enters it, and nobody else has to."""
+
+    def cannot_enter(self, why: str) -> None:
+        self.say("not checked", "", "credentials", why)
+
+    def check_permissions(self) -> None:
+        """Those of the StackSets' own role, which may do everything."""
 
 
 def _way_out(tables: Sequence[Mapping[str, Any]], subnet: str) -> str:

@@ -23,7 +23,9 @@ from typing import Any, Final
 from botocore.exceptions import BotoCoreError, ClientError
 
 from trunkline.errors import FleetError
+from trunkline.fleet.members import member_ids, with_members
 from trunkline.fleet.model import TAG, Fleet
+from trunkline.fleet.order import fleet_stacks, peering_stack
 from trunkline.fleet.sessions import Session, Sessions
 from trunkline.fleet.templates import COLLECTOR_CONTAINER
 
@@ -67,7 +69,8 @@ class Proof:
     """What is left, what was kept on purpose, and where nobody could look, as sentences.
 
     `is_complete` says that all accounts and regions that the fleet's file names could be looked into. Others may be
-    closed by policy, and then have nothing of the fleet either.
+    closed by policy, and then have nothing of the fleet either; accounts of an organisation's units need not let
+    anybody in.
     """
 
     left: tuple[Leftover, ...]
@@ -114,6 +117,12 @@ def leftovers(
     `other_regions` looks into the accounts' other enabled regions too, with two calls in each. What is on its way
     out is waited for, `patience_s` at most. Changes nothing; raises nothing for what it may not look at.
     """
+    given, unlisted = fleet, ""
+    try:
+        fleet = with_members(given, sessions)
+    except (ClientError, BotoCoreError, FleetError) as error:
+        unlisted = f"{given.monitoring.account_id}: accounts of the organisation's units: {error}"
+    members = member_ids(given, fleet)
     searches = [_Search(fleet, sessions, account, region) for account, region in _places(fleet)]
     if other_regions:
         searches += _elsewhere(fleet, sessions, searches)
@@ -123,9 +132,27 @@ def leftovers(
     unique = sorted({(each.account_id, each.arn): each for each in sorted(found, reverse=True)}.values())
     on_purpose = tuple(each for each in unique if each.arn in kept or each.name in kept)
     left = tuple(each for each in unique if each not in on_purpose)
-    not_looked = sorted({text for search in searches for text in search.not_looked})
-    complete = not any(search.not_looked for search in searches if search.is_named)
+    not_looked = sorted({text for search in searches for text in search.not_looked} | {unlisted} - {""})
+    needed = [search for search in searches if search.is_named and search.account_id not in members]
+    complete = not any(search.not_looked for search in needed)
     return Proof(left, on_purpose, tuple(not_looked), complete)
+
+
+def elsewhere(fleet: Fleet, sessions: Sessions) -> tuple[Leftover, ...]:
+    """What carries the fleet's tag in regions of its accounts that its file does not name, by one call in each region.
+
+    Raises nothing for a region that may not be looked at; `leftovers` says of those, too.
+    """
+    searches = [_Search(fleet, sessions, account, region) for account, region in _places(fleet)]
+    with_stacks = {(stack.account_id, stack.region) for stack in fleet_stacks(fleet)}
+    others = [
+        each
+        for each in _elsewhere(fleet, sessions, searches)
+        if (each.account_id, each.region) not in with_stacks
+    ]
+    with ThreadPoolExecutor(MAX_PLACES_AT_ONCE, thread_name_prefix="elsewhere") as pool:
+        found = pool.map(lambda search: search.tagged(), others)
+        return tuple(sorted(each for hits in found for each in hits))
 
 
 def clear_task_definitions(fleet: Fleet, session: Session) -> list[str]:
@@ -202,6 +229,14 @@ class _Search:
         left = [hit for hit, read in hits if self._stays(hit, read, deadline)]
         self._clients.clear()  # a client has megabytes, and a fleet hundreds of accounts
         return left
+
+    def tagged(self) -> list[Leftover]:
+        """What carries the tag and is there now."""
+        found: list[Leftover] = []
+        with self._looking("the Tagging API"):
+            found += [hit for hit, read in self._tagged() if self._stays(hit, read, 0.0)]
+        self._clients.clear()
+        return found
 
     def _looks(self) -> Iterator[tuple[str, Callable[[], Iterable[tuple[Leftover, Read]]]]]:
         yield "stacks", self._stacks
@@ -285,6 +320,7 @@ class _Search:
     def _stacks(self) -> Iterator[tuple[Leftover, Read]]:
         fleet = self._fleet
         names = {fleet.monitoring_stack, fleet.global_stack, fleet.base_stack, fleet.services_stack}
+        names.add(peering_stack(fleet).name)
         for stack in _pages(self._client("cloudformation"), "describe_stacks", "Stacks"):
             tags = _tags(stack.get("Tags", ()))
             if stack["StackStatus"] == "DELETE_COMPLETE":

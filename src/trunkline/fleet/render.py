@@ -22,6 +22,7 @@ import yaml
 
 from trunkline.dashboards import rendering
 from trunkline.fleet.model import Container, Fleet, Network, Service
+from trunkline.fleet.networks import peers
 from trunkline.fleet.order import Templates, fleet_stacks, monitoring_stack
 from trunkline.fleet.templates import (
     APPLICATION_CONTAINER,
@@ -230,6 +231,12 @@ def _yaml(document: Json) -> str:
 # What to do with it
 
 
+_PEERED: Final = (
+    " `RouteTable1` and so on are those of the subnets, each once. A `Connection…` is the output `PeeringConnection` of "
+    "the base whose VPC has these addresses."
+)
+
+
 def _readme(fleet: Fleet) -> str:
     templates = Templates(fleet)
     lines = [
@@ -240,6 +247,7 @@ def _readme(fleet: Fleet) -> str:
             f"`trunkline:fleet={fleet.name}` and the capability `CAPABILITY_NAMED_IAM`; the accounts after the first may go "
             "side by side. A parameter has the value of the output of the same name of a stack before it in the same account, "
             "or of the monitoring account's; `Subnets` and `RouteTables` are those of the region's network."
+            f"{_PEERED if peers(fleet) else ''}"
         ),
         "",
         "| account | region | template | parameters |",

@@ -95,7 +95,7 @@ class RunError(FleetError):
         return any(
             account.state in ("changed", "unchanged")
             for account in self.accounts
-            if any(stack.kind != "monitoring" for stack in account.stacks)
+            if any(stack.kind not in ("monitoring", "peering") for stack in account.stacks)
         )
 
 
@@ -128,14 +128,14 @@ class Run:
         self.halt = halt or Halt()
         self.templates = Templates(fleet)
         self.calls = 0
-        self._sessions = sessions
+        self.sessions = sessions
         self._on_progress = on_progress
         self._calls_per_s = calls_per_s
         self._lock = Lock()
         self._results: dict[str, list[StackResult]] = {}
 
     def place(self, account_id: str, region: str) -> Place:
-        return Place(account_id, region, self._sessions, self.halt, self._calls_per_s)
+        return Place(account_id, region, self.sessions, self.halt, self._calls_per_s)
 
     def teller(self, stack: FleetStack) -> Callable[[str], None]:
         """Tells of a stack; from several threads, one call at a time."""

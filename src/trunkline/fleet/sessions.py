@@ -6,12 +6,12 @@ Whichever it is, it is asked who it is before anything else: a profile of anothe
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Lock
 from typing import Any, Final, Protocol
 
-import boto3
 import botocore.loaders
 import botocore.session
 from botocore.config import Config
@@ -47,19 +47,35 @@ class AccessKey:
     session_token: str | None = None
 
 
-class _EndpointSession:
-    """A session whose clients all speak to one endpoint, or to AWS's own when there is none."""
+class _Account:
+    """What the sessions of an account share: making one for each region costs as much as its clients."""
 
-    def __init__(self, session: boto3.Session, endpoint_url: str | None) -> None:
-        self._session = session
+    def __init__(self, core: botocore.session.Session, endpoint_url: str | None) -> None:
+        self._core = core
         self._endpoint_url = endpoint_url
+        self._lock = Lock()
 
-    def client(self, service_name: str, /) -> Any:
+    def session(self, region: str) -> _RegionalSession:
+        return _RegionalSession(self, region)
+
+    def client(self, service_name: str, region: str) -> Any:
         # Adaptive, because CloudFormation throttles whoever asks often about many stacks.
         config = Config(retries={"mode": "adaptive", "max_attempts": 8}, connect_timeout=5, read_timeout=60)
         # One call for any service: the overloads of the stubs each want a literal name.
-        create: Callable[..., Any] = self._session.client
-        return create(service_name, endpoint_url=self._endpoint_url, config=config)
+        create: Callable[..., Any] = self._core.create_client
+        with self._lock:
+            return create(service_name, region_name=region, endpoint_url=self._endpoint_url, config=config)
+
+
+@dataclass(frozen=True, slots=True)
+class _RegionalSession:
+    """A session whose clients all speak to one endpoint, or to AWS's own when there is none."""
+
+    account: _Account
+    region: str
+
+    def client(self, service_name: str, /) -> Any:
+        return self.account.client(service_name, self.region)
 
 
 def key_sessions(keys: Mapping[str, AccessKey], endpoint_url: str | None = None) -> Sessions:
@@ -70,19 +86,19 @@ def key_sessions(keys: Mapping[str, AccessKey], endpoint_url: str | None = None)
     of an account that has no key raises `FleetError`.
     """
     loader = botocore.loaders.create_loader()
+    accounts: dict[str, _Account] = {}
+    lock = Lock()
 
     def session(account_id: str, region: str) -> Session:
         key = keys.get(account_id)
         if key is None:
             raise FleetError(f"there are no credentials for account {account_id}; name a key for it")
-        made = boto3.Session(
-            aws_access_key_id=key.access_key_id,
-            aws_secret_access_key=key.secret_access_key,
-            aws_session_token=key.session_token,
-            region_name=region,
-            botocore_session=_core(loader),
-        )
-        return _EndpointSession(made, endpoint_url)
+        with lock:
+            if account_id not in accounts:
+                core = _core(loader)
+                core.set_credentials(key.access_key_id, key.secret_access_key, key.session_token)
+                accounts[account_id] = _Account(core, endpoint_url)
+        return accounts[account_id].session(region)
 
     return session
 
@@ -113,30 +129,44 @@ class _Entrances:
         self._endpoint_url = endpoint_url
         self._loader = botocore.loaders.create_loader()
         self._ways = _ways(fleet)
-        self._locks = {account_id: Lock() for account_id in self._ways}
+        self._has_units = fleet.organization is not None and bool(fleet.organization.units)
+        self._locks: defaultdict[str, Lock] = defaultdict(Lock)
         self._proved: dict[str, Any] = {}
+        self._accounts: dict[str, _Account] = {}
 
     def session(self, account_id: str, region: str) -> Session:
         """A session with credentials that have been proved to be the account's."""
-        if account_id not in self._ways:
+        if account_id not in self._ways and not self._has_units:
             raise FleetError(f"account {account_id} is not of this fleet; name it in the fleet's file")
         # One lock for each account: a sign-in that hangs keeps no other account waiting.
         with self._locks[account_id]:
             if account_id not in self._proved:
                 self._proved[account_id] = self._enter(account_id, region)
-        return self._with(self._proved[account_id], region)
+                self._accounts[account_id] = self._with(self._proved[account_id])
+        return self._accounts[account_id].session(region)
 
-    def _with(self, credentials: Any, region: str) -> Session:
+    def _with(self, credentials: Any) -> _Account:
         core = _core(self._loader)
         # All sessions of an account hold the same credentials, which are renewed under a lock of their own.
         core._credentials = credentials  # type: ignore[attr-defined]  # noqa: SLF001 (botocore has no public way)
-        return _EndpointSession(boto3.Session(botocore_session=core, region_name=region), self._endpoint_url)
+        return _Account(core, self._endpoint_url)
+
+    def _way(self, account_id: str) -> Credentials:
+        """As the file says of the account, or of all accounts of the organisation's units."""
+        organization = self._fleet.organization
+        if account_id in self._ways or organization is None or organization.credentials == Credentials():
+            return self._ways.get(account_id, _MEMBER)
+        profile, role = (
+            text.replace("{account}", account_id)
+            for text in (organization.credentials.profile, organization.credentials.role)
+        )
+        return replace(organization.credentials, profile=profile, role=role)
 
     def _enter(self, account_id: str, region: str) -> Any:
-        way = self._ways[account_id]
+        way = self._way(account_id)
         try:
             credentials = self._credentials(account_id, way, region)
-            found = self._with(credentials, region).client("sts").get_caller_identity()["Account"]
+            found = self._with(credentials).client("sts", region).get_caller_identity()["Account"]
         except ProfileNotFound as error:
             raise FleetError(
                 f"account {account_id}: there is no profile {way.profile!r} in the AWS configuration files; "

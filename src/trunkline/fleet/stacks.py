@@ -16,6 +16,7 @@ from typing import Any, Final, Literal
 
 from trunkline.errors import FleetError
 from trunkline.fleet.changes import ChangeSet, Stack, create_change_set, delete_abandoned, is_as_wanted
+from trunkline.fleet.drift import find_drift
 from trunkline.fleet.watch import TOKEN_PREFIX, Follower, Watch, describe, is_in_progress, new_token, token_of
 
 # Created, rolled back and of no more use: CloudFormation only lets such a stack be deleted.
@@ -36,8 +37,8 @@ class Deployed:
     outputs: Mapping[str, str] = field(default_factory=dict)
 
 
-def deploy_stack(cloudformation: Any, stack: Stack, follower: Follower) -> Deployed:
-    """Create the stack, or bring it up to date.
+def deploy_stack(cloudformation: Any, stack: Stack, follower: Follower, *, repair: bool = False) -> Deployed:
+    """Create the stack, or bring it up to date; with `repair` what somebody else changed is put back, too.
 
     Raises `FleetError` with the first resource that failed and AWS's words about it, after the rollback.
     """
@@ -47,7 +48,7 @@ def deploy_stack(cloudformation: Any, stack: Stack, follower: Follower) -> Deplo
         found = None
     if found is None or found["StackStatus"] in _ABSENT:
         return _create(cloudformation, stack, follower)
-    return _update(cloudformation, stack, found, follower)
+    return _update(cloudformation, stack, found, follower, repair=repair)
 
 
 def _create(cloudformation: Any, stack: Stack, follower: Follower) -> Deployed:
@@ -73,17 +74,27 @@ def _only_adopted(stack: Stack) -> Stack:
     return replace(stack, template=json.dumps(template), parameters={}, tags={})
 
 
-def _update(cloudformation: Any, stack: Stack, found: Mapping[str, Any], follower: Follower) -> Deployed:
-    if found["StackStatus"] in _DONE and is_as_wanted(cloudformation, found, stack):
+def _update(
+    cloudformation: Any, stack: Stack, found: Mapping[str, Any], follower: Follower, *, repair: bool
+) -> Deployed:
+    # Looked for first, since a drift-aware change set lists changes where there are none
+    # (github.com/aws-cloudformation/cloudformation-coverage-roadmap/issues/2559).
+    drifted = repair and bool(find_drift(cloudformation, found, follower.halt))
+    if not drifted and found["StackStatus"] in _DONE and is_as_wanted(cloudformation, found, stack):
         delete_abandoned(cloudformation, stack.name)
         follower.on_text("unchanged")
         return Deployed("unchanged", _outputs(found))
-    change_set = create_change_set(cloudformation, stack, "UPDATE", follower.halt)
+    change_set = create_change_set(cloudformation, stack, "UPDATE", follower.halt, repair=drifted)
     if change_set is None:
         delete_abandoned(cloudformation, stack.name)
         follower.on_text("unchanged")
         return Deployed("unchanged", _outputs(found))
     follower.on_text("updating")
+    for change in change_set.changes:
+        if change.drift:
+            follower.on_text(
+                f"putting back {change.logical_id} ({change.type_}), {change.drift} by somebody else"
+            )
     return Deployed("updated", _execute(cloudformation, stack.name, change_set, follower))
 
 

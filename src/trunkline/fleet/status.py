@@ -11,6 +11,9 @@ from typing import Any, Final
 from botocore.exceptions import BotoCoreError, ClientError
 
 from trunkline.errors import FleetError
+from trunkline.fleet.drift import REPAIR, Drift, find_drift
+from trunkline.fleet.forgotten import Forgotten, forgotten
+from trunkline.fleet.metrics import Route
 from trunkline.fleet.model import Fleet
 from trunkline.fleet.order import FleetStack, Kind, fleet_stacks, unit_stacks
 from trunkline.fleet.pace import CALLS_PER_S, Place
@@ -23,16 +26,6 @@ from trunkline.fleet.watch import Halt, HaltedError, describe
 
 _GOOD: Final = ("CREATE_COMPLETE", "UPDATE_COMPLETE", "IMPORT_COMPLETE", "CURRENT")
 _SERVICES_A_CALL: Final = 10  # DescribeServices takes no more
-
-
-@dataclass(frozen=True, slots=True)
-class Drift:
-    """A resource that is not as its stack made it; `properties` are the paths of those that differ."""
-
-    logical_id: str
-    type_: str
-    status: str
-    properties: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +79,8 @@ class Status:
 
     fleet: str
     stacks: tuple[StackStatus, ...]
+    forgotten: Forgotten = field(default_factory=Forgotten)
+    """What the file does not name any more, which does not make the fleet less well."""
 
     @property
     def is_well(self) -> bool:
@@ -96,7 +91,8 @@ class Status:
         for stack in stacks:
             for drift in stack["drift"] or ():
                 drift["type"] = drift.pop("type_")
-        return {"fleet": self.fleet, "is_well": self.is_well, "stacks": stacks}
+        head = {"fleet": self.fleet, "is_well": self.is_well, "stacks": stacks}
+        return {**head, "forgotten": asdict(self.forgotten)}
 
     def to_json(self) -> str:
         return json.dumps(self.to_document(), indent=2)
@@ -107,13 +103,16 @@ def fleet_status(
     sessions: Sessions,
     drift: bool = True,
     *,
+    look_around: bool = False,
+    route: Route | None = None,
     halt: Halt | None = None,
     accounts_at_once: int = MAX_ACCOUNTS_AT_ONCE,
     calls_per_s: float = CALLS_PER_S,
 ) -> Status:
     """The state of every stack; `drift` has CloudFormation compare the resources with them, which takes a while.
 
-    What cannot be looked into is told as the stack's `error`. Raises `FleetError` for a template that cannot be
+    `look_around` has a look at what the file does not name any more, by `route` at the accounts whose metrics are in
+    the workspace. What cannot be looked into is told as the stack's `error`. Raises `FleetError` for a template that cannot be
     written.
     """
     run = Run(fleet, sessions, lambda _: None, halt, calls_per_s)
@@ -129,7 +128,8 @@ def fleet_status(
     known = {(each.account_id, each.region, each.stack): each for stacks in found for each in stacks}
     order = [(stack.account_id, stack.region, stack.name) for stack in fleet_stacks(fleet)]
     units = tuple(_look_at_units(run, stack) for stack in unit_stacks(fleet))
-    return Status(fleet.name, (*(known[place] for place in order), *units))
+    stacks = (*(known[place] for place in order), *units)
+    return Status(fleet.name, stacks, forgotten(fleet, sessions, route) if look_around else Forgotten())
 
 
 def _look_at_units(run: Run, stack: FleetStack) -> StackStatus:
@@ -155,7 +155,7 @@ def _look(run: Run, place: Place, stack: FleetStack, *, drift: bool) -> StackSta
             status=found["StackStatus"],
             reason=found.get("StackStatusReason", ""),
             changed_at=_moment(found.get("LastUpdatedTime", found["CreationTime"])),
-            drift=tuple(_drift(place.client("cloudformation"), found, run.halt)) if drift else None,
+            drift=find_drift(place.client("cloudformation"), found, run.halt) if drift else None,
             services=tuple(_services(run, place, stack, found)) if stack.kind == "services" else (),
         )
     except HaltedError:
@@ -166,41 +166,6 @@ def _look(run: Run, place: Place, stack: FleetStack, *, drift: bool) -> StackSta
 
 def _moment(when: datetime) -> str:
     return when.isoformat(timespec="seconds")
-
-
-def _drift(cloudformation: Any, found: Mapping[str, Any], halt: Halt) -> Iterator[Drift]:
-    """What differs from the stack. A stack that is not complete cannot be compared."""
-    if found["StackStatus"] not in (*_GOOD, "UPDATE_ROLLBACK_COMPLETE"):
-        return
-    stack_id = found["StackId"]
-    detection = cloudformation.detect_stack_drift(StackName=stack_id)["StackDriftDetectionId"]
-    for _ in halt.polls():
-        answer = cloudformation.describe_stack_drift_detection_status(StackDriftDetectionId=detection)
-        if answer["DetectionStatus"] != "DETECTION_IN_PROGRESS":
-            break
-    if answer["DetectionStatus"] == "DETECTION_FAILED" and "StackDriftStatus" not in answer:
-        raise FleetError(
-            f"drift could not be detected: {answer.get('DetectionStatusReason', 'no reason given')}"
-        )
-    wanted: dict[str, Any] = {
-        "StackName": stack_id,
-        "StackResourceDriftStatusFilters": ["MODIFIED", "DELETED"],
-    }
-    while True:
-        page = cloudformation.describe_stack_resource_drifts(**wanted)
-        yield from map(_resource_drift, page["StackResourceDrifts"])
-        if "NextToken" not in page:
-            return
-        wanted["NextToken"] = page["NextToken"]
-
-
-def _resource_drift(drift: Mapping[str, Any]) -> Drift:
-    return Drift(
-        drift["LogicalResourceId"],
-        drift["ResourceType"],
-        drift["StackResourceDriftStatus"],
-        tuple(each["PropertyPath"] for each in drift.get("PropertyDifferences", ())),
-    )
 
 
 def _services(run: Run, place: Place, stack: FleetStack, found: Mapping[str, Any]) -> Iterator[ServiceStatus]:
@@ -240,6 +205,10 @@ def render(status: Status, color: bool) -> str:
             place = (stack.account_id, stack.region)
             lines += ["", f"account {stack.account_id}, {stack.region}"]
         lines += _stack_lines(stack, color)
+    if any(stack.drift for stack in status.stacks):
+        lines += ["", f"what somebody else changed is put back by: {REPAIR}"]
+    if around := status.forgotten.text():
+        lines += ["", *around]
     well = sum(stack.is_well for stack in status.stacks)
     return "\n".join([*lines, "", f"{well} of {len(status.stacks)} stacks are well"])
 

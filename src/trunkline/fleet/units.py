@@ -1,7 +1,7 @@
 """The accounts of an organisation's units: reached by StackSets, with images from a registry in the monitoring account.
 
 First the registry in each region, and the images pushed into it; then the roles, once in each account; then all else in
-every region. CloudFormation enters the accounts; nobody needs credentials in them, and nobody looks into them here.
+every region. CloudFormation enters the accounts; nobody needs credentials in them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from threading import Lock
 from trunkline import __version__
 from trunkline.fleet.changes import Stack
 from trunkline.fleet.inputs import IMAGES, PushImage, asked_for
-from trunkline.fleet.model import Fleet, Organization
+from trunkline.fleet.model import Fleet
 from trunkline.fleet.order import FleetStack, registry_stacks, unit_stacks
 from trunkline.fleet.run import MAX_REGIONS_AT_ONCE, Run
 from trunkline.fleet.stacks import delete_stack, deploy_stack
@@ -31,13 +31,16 @@ _DIGESTS = {
 }
 
 
-def deploy_units(run: Run, known: Mapping[str, str], push: PushImage) -> None:
-    """Bring the units' accounts up to date; `known` has the monitoring stack's outputs. Raises `FleetError`."""
+def deploy_units(run: Run, known: Mapping[str, str], push: PushImage, *, repair: bool = False) -> None:
+    """Bring the units' accounts up to date; `known` has the monitoring stack's outputs. Raises `FleetError`.
+
+    `repair` reaches the registries only: StackSets know no drift-aware change.
+    """
     digests: dict[str, str] = {}
     lock = Lock()
 
     def registry(stack: FleetStack) -> None:
-        found = _registry(run, stack, push)
+        found = _registry(run, stack, push, repair=repair)
         with lock:
             digests.update(found)
 
@@ -50,18 +53,19 @@ def deploy_units(run: Run, known: Mapping[str, str], push: PushImage) -> None:
             run.record(stack, "updated" if changed else "unchanged")
 
 
-def _registry(run: Run, stack: FleetStack, push: PushImage) -> dict[str, str]:
+def _registry(run: Run, stack: FleetStack, push: PushImage, *, repair: bool) -> dict[str, str]:
     """The registry of one region with its images, and their digests by parameter."""
     place, tell = run.place(stack.account_id, stack.region), run.teller(stack)
     with run.recorded(stack):
         wanted = Stack(name=stack.name, template=run.templates[stack], tags=run.fleet.tags)
-        deployed = deploy_stack(place.client("cloudformation"), wanted, Follower(tell, run.halt))
+        follower = Follower(tell, run.halt)
+        deployed = deploy_stack(place.client("cloudformation"), wanted, follower, repair=repair)
         digests = {}
         for kind, repository, _, _ in IMAGES:
             if repository in deployed.outputs:
                 name = deployed.outputs[repository]
                 digests[_DIGESTS[kind]] = push(place.client("ecr"), name, __version__, kind)
-                tell(f"pushed the image of the {kind}")
+                tell(f"has the image of the {kind}")
         run.record(stack, deployed.change)
     return digests
 
@@ -97,12 +101,4 @@ def stack_set(fleet: Fleet, stack: FleetStack, known: Mapping[str, str]) -> Stac
         parameters=asked_for(template, known),
         tags=fleet.tags,
         delegated=organization.delegated,
-    )
-
-
-def not_looked_into(organization: Organization) -> str:
-    """What a removal leaves in the units' accounts, where nobody can look from here."""
-    return (
-        f"the accounts of {', '.join(organization.units)}: their log groups stay, and whether anything else does is for "
-        "somebody in them to see"
     )

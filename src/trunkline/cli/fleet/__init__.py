@@ -30,9 +30,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--out", type=Path, required=True, metavar="DIR", help="the folder; it is made if missing"
     )
     plan = "show what deploy would create, change, replace or delete"
-    _add_online(commands, "plan", plan, online.plan)
+    planning = _add_online(commands, "plan", plan, online.plan)
+    _add_repair(planning)
     deploy = _add_online(commands, "deploy", "create the fleet, or bring it up to date", online.deploy)
     _ask_first(deploy)
+    _add_repair(deploy)
+    _add_images(deploy)
     deploy.add_argument("--no-preflight", action="store_true", help="do not look first whether it can work")
     deploy.add_argument(
         "--no-verify", action="store_true", help="do not wait until metrics are in the workspace"
@@ -78,6 +81,24 @@ def _add_online(commands: Any, name: str, summary: str, run: Run) -> argparse.Ar
     )
     add_state_dir(command)
     return command
+
+
+def _add_repair(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--repair", action="store_true", help="put back what somebody else changed or deleted, too"
+    )
+
+
+def _add_images(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--with",
+        dest="tool",
+        default="",
+        metavar="PROGRAM",
+        help="build the fleet's own images with docker, podman, buildah or finch (default: the first that is there)",
+    )
+    command.add_argument("--base", default="", metavar="IMAGE", help="on this base image")
+    command.add_argument("--wheel", type=Path, metavar="FILE", help="from this wheel of Trunkline")
 
 
 def _ask_first(command: argparse.ArgumentParser) -> None:

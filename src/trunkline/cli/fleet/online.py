@@ -14,6 +14,7 @@ from trunkline.cli.main import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_SOME_FAILED
 
 if TYPE_CHECKING:
     from trunkline.fleet.model import Fleet
+    from trunkline.fleet.own_images import OwnImages
     from trunkline.fleet.retained import Kept
     from trunkline.fleet.run import RunError
     from trunkline.fleet.sessions import Sessions
@@ -27,7 +28,7 @@ def plan(options: argparse.Namespace) -> int:
     from trunkline.fleet.plan import plan_fleet, render
 
     fleet, way = _open(options)
-    found = plan_fleet(fleet, way.sessions)
+    found = plan_fleet(fleet, way.sessions, repair=options.repair)
     print(found.to_json() if options.json else render(found, output.has_colours(options)))
     if not found.blocked:
         return 0
@@ -36,21 +37,41 @@ def plan(options: argparse.Namespace) -> int:
 
 
 def deploy(options: argparse.Namespace) -> int:
-    from trunkline.fleet.deploy import RunError, deploy_fleet
+    from trunkline.fleet.images.build import Recipe
+    from trunkline.fleet.own_images import OwnImages
 
     fleet, way = _open(options)
-    if not options.no_preflight and not _can_begin(fleet, way.sessions, options):
+    recipe = Recipe(base=options.base, wheel=options.wheel)
+    with OwnImages(output.sayer(options), recipe, options.tool) as images:
+        return _deploy(fleet, way, images, options)
+
+
+def _deploy(fleet: Fleet, way: Way, images: OwnImages, options: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
+    from trunkline.fleet.deploy import RunError, deploy_fleet
+    from trunkline.fleet.forgotten import forgotten
+
+    if not options.no_preflight and not _can_begin(fleet, way.sessions, images, options):
         return EXIT_FAILED
     if not options.yes:
         from trunkline.fleet.plan import plan_fleet, render
 
-        print(render(plan_fleet(fleet, way.sessions), output.has_colours(options)))
+        planned = plan_fleet(fleet, way.sessions, repair=options.repair)
+        print(render(planned, output.has_colours(options)))
         output.confirm(f"Deploy the fleet {fleet.name} into {_accounts(fleet)}?")
     try:
-        done = deploy_fleet(fleet, way.sessions, output.teller(options))
+        done = deploy_fleet(
+            fleet, way.sessions, output.teller(options), push=images.push, repair=options.repair
+        )
     except RunError as error:
         return _failed(error, options)
+    trouble = _furnish(fleet, way, options)
+    standing = forgotten(fleet, way.sessions, None)
+    for line in standing.text():
+        print(f"note: {line}", file=sys.stderr if options.json else sys.stdout)
     code, links = (0, []) if options.no_verify else _arrived(fleet, way, options)
+    code = code or (EXIT_FAILED if trouble else 0)
     if options.json:
         head = {"ok": not code, "changed": done.changed, "workspace_id": done.workspace_id}
         output.document(
@@ -59,6 +80,8 @@ def deploy(options: argparse.Namespace) -> int:
                 "prometheus_endpoint": done.prometheus_endpoint,
                 "accounts": output.accounts_document(done.accounts),
                 "links": links,
+                "grafana": trouble,
+                "forgotten": [asdict(each) for each in standing.standing],
             }
         )
         return code
@@ -72,7 +95,7 @@ def status(options: argparse.Namespace) -> int:
     from trunkline.fleet.status import fleet_status, render
 
     fleet, way = _open(options)
-    found = fleet_status(fleet, way.sessions)
+    found = fleet_status(fleet, way.sessions, look_around=True, route=way.route())
     print(found.to_json() if options.json else render(found, output.has_colours(options)))
     troubled = {stack.account_id for stack in found.stacks if not stack.is_well}
     return _exit_code(len(troubled), len({stack.account_id for stack in found.stacks})) if troubled else 0
@@ -92,7 +115,7 @@ def verify(options: argparse.Namespace) -> int:
 
 
 def destroy(options: argparse.Namespace) -> int:
-    from trunkline.fleet.destroy import destroy_fleet
+    from trunkline.fleet.destroy import destroy_fleet, stacks_beyond
     from trunkline.fleet.proof import leftovers
     from trunkline.fleet.run import RunError
 
@@ -101,24 +124,22 @@ def destroy(options: argparse.Namespace) -> int:
     if not options.yes:
         including = f", {', '.join(too)} included" if too else ""
         output.confirm(f"Remove the fleet {fleet.name} from {_accounts(fleet)}{including}?")
+    told = {"images": options.images, "logs": options.logs, "data": options.data}
     try:
-        removal = destroy_fleet(
-            fleet,
-            way.sessions,
-            output.teller(options),
-            images=options.images,
-            logs=options.logs,
-            data=options.data,
-        )
+        removal = destroy_fleet(fleet, way.sessions, output.teller(options), **told)
+        proof, changed = leftovers(fleet, way.sessions, [kept.arn for kept in removal.kept]), removal.changed
+        # Regions that the file does not name any more are only known now.
+        if beyond := stacks_beyond(fleet, proof):
+            removal = destroy_fleet(fleet, way.sessions, output.teller(options), **told, beyond=beyond)
+            proof = leftovers(fleet, way.sessions, [kept.arn for kept in removal.kept])
     except RunError as error:
         return _failed(error, options)
-    proof = leftovers(fleet, way.sessions, [kept.arn for kept in removal.kept])
     if options.json:
-        head = {"ok": proof.is_clean, "changed": removal.changed}
+        head = {"ok": proof.is_clean, "changed": changed or removal.changed}
         removed = [each.to_document() for each in removal.removed]
         output.document({**head, "removed": removed, "proof": proof.document()})
     else:
-        if not removal.changed:
+        if not (changed or removal.changed):
             print("nothing had to be removed")
         print("\n".join([*proof.text(), *_how_to_remove(removal.kept)]))
     return 0 if proof.is_clean else EXIT_FAILED
@@ -138,12 +159,12 @@ def _accounts(fleet: Fleet) -> str:
     return f"{fleet.monitoring.account_id} and {output.count(len(fleet.workloads), 'workload account')}"
 
 
-def _can_begin(fleet: Fleet, sessions: Sessions, options: argparse.Namespace) -> bool:
+def _can_begin(fleet: Fleet, sessions: Sessions, images: OwnImages, options: argparse.Namespace) -> bool:
     """Look first, and say what is in the way; a workload account's trouble is its own, the others go on without it."""
     from trunkline.fleet.preflight import preflight
 
     out = sys.stderr if options.json else sys.stdout
-    findings = preflight(fleet, sessions)
+    findings = preflight(fleet, sessions, images)
     for finding in findings:
         if finding.severity != "ok":
             print(f"{finding.severity}: {finding}", file=out)
@@ -156,6 +177,27 @@ def _can_begin(fleet: Fleet, sessions: Sessions, options: argparse.Namespace) ->
         found = [finding.document() for finding in findings]
         output.document({"ok": False, "changed": False, "preflight": found})
     return False
+
+
+def _furnish(fleet: Fleet, way: Way, options: argparse.Namespace) -> str:
+    """Why Grafana has not got what it should; empty where it has. In a simulator nobody serves it."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    from trunkline.errors import TrunklineError
+    from trunkline.fleet.grafana import furnish
+
+    say = output.sayer(options)
+    if fleet.monitoring.grafana is None:
+        return ""
+    if way.simulator:
+        say("note: nobody serves a Grafana in the simulator; the demo's page draws the same dashboards")
+        return ""
+    try:
+        furnish(fleet, way.sessions, lambda text: say(f"Grafana: {text}"))
+    except (TrunklineError, BotoCoreError, ClientError, ImportError) as error:
+        say(f"Grafana has not got all it should: {error}. To do: repair that, and repeat the command")
+        return str(error)
+    return ""
 
 
 def _arrived(fleet: Fleet, way: Way, options: argparse.Namespace) -> tuple[int, list[Any]]:

@@ -59,6 +59,12 @@ def teller(options: argparse.Namespace) -> Callable[[Event], None]:
     return tell
 
 
+def sayer(options: argparse.Namespace) -> Callable[[str], None]:
+    """Prints what is begun, beside the document where that is asked for."""
+    out = sys.stderr if options.json else sys.stdout
+    return lambda text: print(text, file=out, flush=True)
+
+
 def account_lines(accounts: Sequence[AccountResult], options: argparse.Namespace) -> list[str]:
     """What became of each account: those that failed with why, the others counted where they are many."""
     lines = []

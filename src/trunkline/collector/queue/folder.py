@@ -110,8 +110,9 @@ class Aside:
             self._folder.mkdir(exist_ok=True)
             there = sum(path.stat().st_size for path in self._folder.iterdir())
             if there + stop - start <= ASIDE_BYTES:
-                place.write_bytes(segment.bytes_at(start, stop - start))
-                kept = f"kept as {place}"
+                data = segment.bytes_at(start, stop - start)
+                place.write_bytes(data)
+                kept = f"kept as {place}" if data else "and not kept, the disk does not give them back"
         except OSError as error:
             kept = f"and not kept: {error.strerror}"
         log.error("%s: bytes %d to %d cannot be read, %s", segment.path, start, stop, kept)

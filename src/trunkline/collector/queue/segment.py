@@ -70,9 +70,15 @@ class Segment:
         self._last_read: Record | None = None
 
     def index(self, offset: int) -> None:
-        """Count the records an earlier process left; a torn one at the end never counted as kept."""
+        """Count the records an earlier process left; a torn one at the end never counted as kept.
+
+        Raises OSError when the disk does not let us read them.
+        """
         size = self.path.stat().st_size
         self.taken_to = self.passed_to = min(offset, size)
+        if self.taken_to < size:  # a disk that gives nothing back may do so later
+            self._open_to_read()
+            os.pread(self._fd, 1, self.taken_to)
         for record in self.read(self.taken_to, size):
             self._count(record)
         self.end = size

@@ -52,16 +52,39 @@ def build_images(kinds: Sequence[ImageKind], tool: Tool, recipe: Recipe) -> list
     """
     with _folder() as folder:
         wheel = Wheel.read(recipe.wheel) if recipe.wheel else make_wheel(folder / "wheel")
-        return [_build(kind, tool, recipe, wheel, folder / kind) for kind in kinds]
+        laid_out = (lay_out_image(folder / kind, kind, recipe, wheel) for kind in kinds)
+        return [build_image(each, tool) for each in laid_out]
 
 
-def _build(kind: ImageKind, tool: Tool, recipe: Recipe, wheel: Wheel, context: Path) -> Built:
+@dataclass(frozen=True, slots=True)
+class LaidOut:
+    """A folder from which an image can be built, under a tag that says what is in it."""
+
+    kind: ImageKind
+    folder: Path
+    tag: str
+    base: str
+    wheel: Wheel
+
+
+def lay_out_image(folder: Path, kind: ImageKind, recipe: Recipe, wheel: Wheel, tag: str = "") -> LaidOut:
+    """Fill `folder` with what the image is built from; `tag` over the one that is made of the contents.
+
+    Raises `FleetError`, and `UsageError` for a wheel that is broken.
+    """
     base = recipe.base or wheel.default_base
-    lay_out(context, kind, wheel, recipe.configuration, recipe.requirements)
-    tag = recipe.tag or f"{wheel.version}-{fingerprint(context, base, wheel.docker_platform)}"
-    name = f"localhost/{TITLES[kind]}:{tag}"
-    tool.run("build", *_options(kind, tool, wheel, base), "--tag", name, str(context), remedy=_remedy(base))
-    return Built(kind, name, tag, base, tool)
+    lay_out(folder, kind, wheel, recipe.configuration, recipe.requirements)
+    tag = tag or recipe.tag or f"{wheel.version}-{fingerprint(folder, base, wheel.docker_platform)}"
+    return LaidOut(kind, folder, tag, base, wheel)
+
+
+def build_image(laid_out: LaidOut, tool: Tool) -> Built:
+    """Build it in the local store of `tool`. Raises `FleetError`."""
+    kind, base = laid_out.kind, laid_out.base
+    name = f"localhost/{TITLES[kind]}:{laid_out.tag}"
+    options = _options(kind, tool, laid_out.wheel, base)
+    tool.run("build", *options, "--tag", name, str(laid_out.folder), remedy=_remedy(base))
+    return Built(kind, name, laid_out.tag, base, tool)
 
 
 def _options(kind: ImageKind, tool: Tool, wheel: Wheel, base: str) -> Iterator[str]:

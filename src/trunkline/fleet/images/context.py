@@ -85,9 +85,7 @@ def make_wheel(folder: Path) -> Wheel:
 
     Raises `UsageError` where there is no source tree or this is not Linux, and `FleetError` when the build fails.
     """
-    source = Path(trunkline.__file__).resolve().parents[2]
-    if not (source / "setup.py").is_file() or sys.platform != "linux":
-        raise UsageError(f"which wheel? {_how_to_make_one()}, and name it with --wheel")
+    source = source_tree()
     # A copy: what earlier builds have left in the tree would get into the wheel.
     tree = folder / "source"
     tree.mkdir(parents=True)
@@ -100,6 +98,14 @@ def make_wheel(folder: Path) -> Wheel:
     arguments = ("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder), str(tree))
     _pip(*arguments, remedy="setuptools and cython have to be installed: make setup")
     return Wheel.read(next(folder.glob("trunkline-*.whl")))
+
+
+def source_tree() -> Path:
+    """Where the Trunkline that runs here could be built. Raises `UsageError` where there is none, or not on Linux."""
+    source = Path(trunkline.__file__).resolve().parents[2]
+    if not (source / "setup.py").is_file() or sys.platform != "linux":
+        raise UsageError(f"which wheel? {_how_to_make_one()}, and name it with --wheel")
+    return source
 
 
 def lay_out(

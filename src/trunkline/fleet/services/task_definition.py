@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from trunkline.collector.config.nodes import Place
+from trunkline.collector.config.document import parse_document
+from trunkline.collector.config.findings import Findings
+from trunkline.collector.config.nodes import Node, Place, empty_map, nearest_place
 from trunkline.fleet.checks import COLLECTOR_NAME
 from trunkline.fleet.services.compose import COLLECTORS
 from trunkline.fleet.services.foreign import Asked, Foreign
@@ -43,7 +45,7 @@ def read_task_definition(path: Path, asked: Asked, collector: str, foreign: Fore
     if document is None:
         return Existing()
     definition = document.get("taskDefinition", document)
-    reading = _Reading(Place(str(path)), foreign)
+    reading = _Reading(_tree(path, "taskDefinition" in document), foreign)
     if not isinstance(definition, dict) or not reading.fits(definition):
         return Existing()
     found = {key: value for key, value in definition.items() if key not in _DESCRIBED}
@@ -69,9 +71,18 @@ def _document(path: Path, asked: Asked, foreign: Foreign) -> dict[str, Any] | No
     return found
 
 
+def _tree(path: Path, is_described: bool) -> Node:
+    """The definition with its places: JSON is YAML, but for tabs, without which there are none."""
+    file = Place(str(path))
+    root = parse_document(path.read_text(encoding="utf-8"), str(path), Findings()) or empty_map(file)
+    if not is_described or not isinstance(root.value, dict):
+        return root
+    return root.value.get("taskDefinition", root)
+
+
 class _Reading:
-    def __init__(self, place: Place, foreign: Foreign) -> None:
-        self._place = place
+    def __init__(self, tree: Node, foreign: Foreign) -> None:
+        self._tree = tree
         self._foreign = foreign
 
     def fits(self, definition: dict[str, Any]) -> bool:
@@ -101,8 +112,10 @@ class _Reading:
         if collector and collector not in names:
             remedy = f"containers: {', '.join(names)}"
             self._problem("containerDefinitions", f"there is no container {collector!r}", remedy)
-        for name in sorted({name for name in names if names.count(name) > 1}):
-            self._problem("containerDefinitions", f"two containers are called {name!r}", "rename one")
+        for index, name in enumerate(names):
+            if name in names[:index]:
+                where = ("containerDefinitions", str(index), "name")
+                self._problem("::".join(where), f"two containers are called {name!r}", "rename one")
         ours = {collector} if collector else {name for name in names if name in (*COLLECTORS, COLLECTOR_NAME)}
         kept = [dict(one) for one in containers if str(one.get("name", "")) not in ours]
         for one in kept:
@@ -114,4 +127,5 @@ class _Reading:
         return kept
 
     def _problem(self, path: str, message: str, remedy: str) -> None:
-        self._foreign.problem(self._place, path, message, remedy)
+        place = nearest_place(self._tree, path.split("::"), self._tree.place)
+        self._foreign.problem(place, path, message, remedy)

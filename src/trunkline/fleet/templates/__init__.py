@@ -1,7 +1,8 @@
 """The CloudFormation templates of a fleet, as deterministic JSON.
 
 Four of them: the monitoring account's; an account's roles; the base of each of its regions; the services there. An
-organisation's units have the last two in one, and a registry in the monitoring account. Each says in `Outputs` what
+organisation's units have the last two in one, and a registry in the monitoring account; where VPCs are peered, that
+account has one more, for the ways back. Each says in `Outputs` what
 the stacks after it need, under the names of its class in `interface`. What is the same in the whole fleet is
 written into the template; what differs from one account or region to the next is a parameter or a pseudo
 parameter, so that accounts with the same services and network share one.
@@ -22,10 +23,12 @@ from trunkline.fleet.templates.interface import (
     BaseParameter,
     GlobalOutput,
     MonitoringOutput,
+    PeeringParameter,
     ServicesParameter,
 )
 from trunkline.fleet.templates.monitoring import monitoring_template
 from trunkline.fleet.templates.organization import organization_template
+from trunkline.fleet.templates.peering import peering_template
 from trunkline.fleet.templates.registry import PushedImage, pushed_images, registry_template
 from trunkline.fleet.templates.services import MAX_TASK_DEFINITION_BYTES, services_template
 from trunkline.fleet.templates.trust import TrustSize, trust_size
@@ -43,6 +46,7 @@ __all__ = [
     "BaseParameter",
     "GlobalOutput",
     "MonitoringOutput",
+    "PeeringParameter",
     "PushedImage",
     "ServicesParameter",
     "TrustSize",
@@ -52,6 +56,7 @@ __all__ = [
     "monitoring_template",
     "organization_template",
     "parameters_of",
+    "peering_template",
     "pushed_images",
     "registry_template",
     "services_template",

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from troposphere import Ref, Template, ecs, logs  # type: ignore[import-untyped]
 
 from trunkline.fleet.model import Fleet, WorkloadAccount
 from trunkline.fleet.templates.document import Json, add_outputs, add_parameters, new_template, rendered
-from trunkline.fleet.templates.interface import BaseOutput, BaseParameter
+from trunkline.fleet.templates.interface import BaseOutput, BaseParameter, MonitoringOutput
 from trunkline.fleet.templates.network import add_network
+from trunkline.fleet.templates.peering import add_peering
 from trunkline.fleet.templates.registry import add_repositories, pushed_images
+
+_PARAMETERS: Final = {
+    BaseParameter.ROUTE_TABLES: "CommaDelimitedList",
+    MonitoringOutput.PEER_VPC_ID: "String",
+    MonitoringOutput.PEER_ROLE_ARN: "String",
+}
 
 
 def base_template(fleet: Fleet, account: WorkloadAccount, region: str) -> str:
@@ -20,15 +27,18 @@ def base_template(fleet: Fleet, account: WorkloadAccount, region: str) -> str:
     """
     place = f"account {account.account_id}, {region}, {fleet.base_stack}"
     template = new_template(fleet, "logs, cluster, image repositories and network in one region")
+    network = account.network(region)
+    ways = add_network(template, network, place)
     add_outputs(
         template,
         {
             **add_cluster(template, fleet),
             **add_repositories(template, fleet, pushed_images(fleet, account.services)),
-            **add_network(template, account.network(region), place).outputs(),
+            **ways.outputs(),
+            **add_peering(template, fleet, network, ways),
         },
     )
-    add_parameters(template, {BaseParameter.ROUTE_TABLES: "CommaDelimitedList"})
+    add_parameters(template, _PARAMETERS)
     return rendered(fleet, template, place, "use fewer endpoints")
 
 

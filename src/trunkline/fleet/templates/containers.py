@@ -17,9 +17,11 @@ from trunkline.fleet.templates.interface import (
     DATA_DIR,
     DATA_VOLUME,
 )
+from trunkline.fleet.templates.peering import told
 
 DEMO: Final = Container(name=APPLICATION_CONTAINER, ports=(APPLICATION_PORT,))
 _DEMO_STREAM: Final = "demo-app"
+_RESOLVE: Final = "TRUNKLINE_RESOLVE"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +38,8 @@ class Surroundings:
     subnets: Any
     security_groups: Any
     public_ip: bool
+    resolve: str = ""
+    """Where collectors connect instead (`TRUNKLINE_RESOLVE`), for `Fn::Sub`."""
 
 
 def collector(fleet: Fleet, service: Service, around: Surroundings) -> Any:
@@ -51,6 +55,8 @@ def collector(fleet: Fleet, service: Service, around: Surroundings) -> Any:
         "TRUNKLINE_DATA_DIR": DATA_DIR,
         "WORKSPACE_ID": around.workspace_id,
     }
+    if around.resolve:
+        environment[_RESOLVE] = told(service.collector_environment.get(_RESOLVE, ""), around.resolve)
     return ecs.ContainerDefinition(
         Name=COLLECTOR_CONTAINER,
         Image=around.collector_image,

@@ -15,7 +15,7 @@ QUERY_ACTIONS: Final = ("aps:GetLabels", "aps:GetMetricMetadata", "aps:GetSeries
 
 
 class MonitoringOutput:
-    """Outputs of the monitoring stack; the last two are there with Grafana only."""
+    """Outputs of the monitoring stack; Grafana's and those of peering are there only where these are."""
 
     WORKSPACE_ID = "WorkspaceId"
     WORKSPACE_ARN = "WorkspaceArn"
@@ -24,6 +24,12 @@ class MonitoringOutput:
     QUERY_ROLE_ARN = "QueryRoleArn"
     GRAFANA_ID = "GrafanaId"
     GRAFANA_ENDPOINT = "GrafanaEndpoint"
+    PEER_VPC_ID = "PeerVpcId"
+    PEER_ROUTE_TABLE = "PeerRouteTable"
+    PEER_ROLE_ARN = "PeerRoleArn"
+    WORKSPACE_ENDPOINT = "WorkspaceEndpoint"
+    """The name of the VPC endpoint that leads to the workspace from peered VPCs."""
+    STS_ENDPOINT = "StsEndpoint"
 
 
 class GlobalOutput:
@@ -38,6 +44,11 @@ class BaseParameter:
 
     ROUTE_TABLES = "RouteTables"
     """Of the subnets of a VPC that exists, where S3 gets an endpoint: a list."""
+
+    @staticmethod
+    def route_table(index: int) -> str:
+        """That of a subnet of a VPC that exists and is peered; empty if an earlier subnet has the same."""
+        return f"RouteTable{index + 1}"
 
 
 class BaseOutput:
@@ -56,6 +67,16 @@ class BaseOutput:
     VPC_ID = "VpcId"
     SUBNETS = "Subnets"
     SECURITY_GROUPS = "SecurityGroups"
+    PEERING_CONNECTION = "PeeringConnection"
+
+
+class PeeringParameter:
+    """Parameters of the peering stack beyond the monitoring stack's route table."""
+
+    @staticmethod
+    def connection(cidr: str) -> str:
+        """The peering connection with the VPC of these addresses; empty while there is none."""
+        return f"Connection{cidr.replace('.', 'x').replace('/', 'x')}"
 
 
 class ServicesParameter:

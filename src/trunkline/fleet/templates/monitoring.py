@@ -21,6 +21,7 @@ from trunkline.fleet.templates.document import (
 )
 from trunkline.fleet.templates.grafana import add_grafana
 from trunkline.fleet.templates.interface import QUERY_ACTIONS, MonitoringOutput
+from trunkline.fleet.templates.peering import add_workspace_vpc
 from trunkline.fleet.templates.trust import account_trust, central_trust
 
 _MAX_NAMESPACE: Final = 64
@@ -29,6 +30,7 @@ _MAX_NAMESPACE: Final = 64
 def monitoring_template(fleet: Fleet) -> str:
     """The workspace, the role that workload tasks assume to write to it, and a role that may only query.
 
+    Where VPCs are to be peered, also the one they are peered with, which has the workspace's endpoint.
     A workspace of the fleet's own stays when the stack is deleted, for it holds data. Raises `FleetError` when
     the workload accounts do not fit into the central role's trust policy, or a workspace that exists is to be changed.
     """
@@ -42,12 +44,13 @@ def monitoring_template(fleet: Fleet) -> str:
         MonitoringOutput.CENTRAL_ROLE_ARN: GetAtt(central_role, "Arn"),
         MonitoringOutput.QUERY_ROLE_ARN: GetAtt(query_role, "Arn"),
     }
-    add_outputs(template, workspace | roles | add_grafana(template, fleet, workspace_arn))
+    peering = add_workspace_vpc(template, fleet)
+    add_outputs(template, workspace | roles | add_grafana(template, fleet, workspace_arn) | peering)
     return rendered(
         fleet,
         template,
         f"account {fleet.monitoring.account_id}, {fleet.monitoring.region}, {fleet.monitoring_stack}",
-        "use fewer limits of series",
+        "use fewer limits of series, or peer fewer VPCs",
     )
 
 

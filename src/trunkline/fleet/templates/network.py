@@ -5,6 +5,7 @@ Endpoints are answered under AWS's usual names (private DNS), so nothing that ru
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network, ip_network
 from typing import Any, Final
@@ -37,6 +38,8 @@ class Ways:
     vpc: Any = None
     subnets: list[Any] | None = None
     security_groups: list[Any] | None = None
+    table: Any = None
+    """The route table of the subnets, if it is made here."""
 
     def outputs(self) -> Json:
         said = {BaseOutput.VPC_ID: self.vpc}
@@ -58,12 +61,10 @@ def add_network(template: Template, network: Network, place: str) -> Ways:
 
 
 def _check(network: Network, place: str) -> None:
-    if network.peering:
+    if network.peering and network.kind == "default":
         raise FleetError(
-            f"{place}: peering with the monitoring account's VPC is not made, because the routes back and the names of "
-            "the endpoint are that account's and CloudFormation reaches one account at a time; join the VPCs yourself "
-            "(VPC peering or a Transit Gateway), name subnets and vpc of this region as they are, and lead "
-            "collector_configuration to the DNS name of the endpoint, with the workspace's region"
+            f"{place}: the default VPC cannot be peered, as all of them have the same addresses; write vpc: new with a "
+            "cidr of its own"
         )
     if network.endpoints and network.kind == "default":
         raise FleetError(
@@ -72,11 +73,11 @@ def _check(network: Network, place: str) -> None:
     if (
         network.kind == "existing"
         and not network.vpc_id
-        and (network.endpoints or not network.security_groups)
+        and (network.endpoints or network.peering or not network.security_groups)
     ):
         raise FleetError(
-            f"{place}: the subnets' VPC is not known, and a security group has to be made in it; "
-            "name it (vpc: vpc-…), or name security_groups and no endpoints"
+            f"{place}: the subnets' VPC is not known, and something has to be made in it; "
+            "name it (vpc: vpc-…), or name security_groups, no endpoints and no peering"
         )
 
 
@@ -92,7 +93,7 @@ def _add_to_existing(template: Template, network: Network) -> Ways:
 
 
 @dataclass(frozen=True, slots=True)
-class _Side:
+class Side:
     """Subnets in two zones that share a route table."""
 
     subnets: list[Any]
@@ -104,40 +105,40 @@ def _add_vpc(template: Template, network: Network) -> Ways:
     vpc = template.add_resource(
         ec2.VPC("Vpc", CidrBlock=network.cidr, EnableDnsHostnames=True, EnableDnsSupport=True)
     )
-    public, private = _parts(network.cidr)
+    public, private = quarters(network.cidr)[:2], quarters(network.cidr)[2:]
     outside = _add_public_side(template, vpc, public) if network.public_ip or network.nat else None
-    inside = _add_side(template, "Private", vpc, private) if network.nat or not network.public_ip else None
+    inside = add_side(template, "Private", vpc, private) if network.nat or not network.public_ip else None
     if outside and inside:
         _add_nat(template, outside.subnets[0], inside.table)
     sides = [side for side in (inside, outside) if side]
     subnets, group = sides[0].subnets, _add_task_group(template, Ref(vpc))
     if network.endpoints:
         _add_endpoints(template, network, Ref(vpc), subnets, [group], [Ref(side.table) for side in sides])
-    return Ways(vpc=Ref(vpc), subnets=subnets, security_groups=[group])
+    return Ways(vpc=Ref(vpc), subnets=subnets, security_groups=[group], table=Ref(sides[0].table))
 
 
-def _parts(cidr: str) -> tuple[list[IPv4Network], list[IPv4Network]]:
-    """Two public and two private quarters of the VPC's addresses."""
+def quarters(cidr: str) -> list[IPv4Network]:
+    """The four parts of a VPC's addresses: two for public subnets, and two for private ones."""
     whole = ip_network(cidr)
     assert isinstance(whole, IPv4Network)
-    quarters = list(whole.subnets(prefixlen_diff=2))
-    return quarters[:2], quarters[2:]
+    return list(whole.subnets(prefixlen_diff=2))
 
 
-def _add_public_side(template: Template, vpc: Any, cidrs: list[IPv4Network]) -> _Side:
+def _add_public_side(template: Template, vpc: Any, cidrs: list[IPv4Network]) -> Side:
     gateway = template.add_resource(ec2.InternetGateway("Gateway"))
     template.add_resource(
         ec2.VPCGatewayAttachment("GatewayAttachment", VpcId=Ref(vpc), InternetGatewayId=Ref(gateway))
     )
-    side = _add_side(template, "Public", vpc, cidrs)
+    side = add_side(template, "Public", vpc, cidrs)
     out = {"GatewayId": Ref(gateway), "DependsOn": "GatewayAttachment"}
     template.add_resource(_route_out("PublicRoute", side.table, **out))
     return side
 
 
-def _add_side(template: Template, kind: str, vpc: Any, cidrs: list[IPv4Network]) -> _Side:
+def add_side(template: Template, kind: str, vpc: Any, cidrs: list[IPv4Network]) -> Side:
+    """Add a subnet in each of two zones, and a route table for both; `kind` begins their names."""
     table = template.add_resource(ec2.RouteTable(f"{kind}Routes", VpcId=Ref(vpc)))
-    return _Side(_add_subnets(template, kind, vpc, cidrs, table), table)
+    return Side(_add_subnets(template, kind, vpc, cidrs, table), table)
 
 
 def _route_out(title: str, table: Any, **way: Any) -> Any:
@@ -203,36 +204,47 @@ def _add_endpoints(
         )
     if not interfaces:
         return
-    door = _add_endpoint_group(template, vpc, groups)
+    sources = [{"SourceSecurityGroupId": group} for group in groups]
+    door = https_group(template, "EndpointGroup", "Tasks reach the endpoints.", vpc, sources)
     for name in interfaces:
-        template.add_resource(
-            ec2.VPCEndpoint(
-                "".join(part.capitalize() for part in name.replace(".", "-").split("-")) + "Endpoint",
-                VpcId=vpc,
-                VpcEndpointType="Interface",
-                ServiceName=Sub(f"com.amazonaws.${{AWS::Region}}.{name}"),
-                PrivateDnsEnabled=True,
-                SubnetIds=subnets,
-                SecurityGroupIds=[door],
-            )
+        add_interface_endpoint(template, name, vpc, subnets, [door])
+
+
+def add_interface_endpoint(
+    template: Template, name: str, vpc: Any, subnets: list[Any], groups: list[Any]
+) -> Any:
+    """Add addresses in the subnets that lead to a service of this region, such as `ecr.api`."""
+    return template.add_resource(
+        ec2.VPCEndpoint(
+            "".join(part.capitalize() for part in name.replace(".", "-").split("-")) + "Endpoint",
+            VpcId=vpc,
+            VpcEndpointType="Interface",
+            ServiceName=Sub(f"com.amazonaws.${{AWS::Region}}.{name}"),
+            PrivateDnsEnabled=True,
+            SubnetIds=subnets,
+            SecurityGroupIds=groups,
         )
+    )
 
 
-def _add_endpoint_group(template: Template, vpc: Any, groups: list[Any]) -> Any:
+def https_group(
+    template: Template, title: str, description: str, vpc: Any, sources: Sequence[Mapping[str, Any]]
+) -> Any:
+    """Add a security group that lets these sources reach port 443, and return its id."""
     made = template.add_resource(
         ec2.SecurityGroup(
-            "EndpointGroup",
-            GroupDescription="Tasks reach the endpoints.",
+            title,
+            GroupDescription=description,
             VpcId=vpc,
             SecurityGroupIngress=[
                 ec2.SecurityGroupRule(
                     IpProtocol="tcp",
                     FromPort=_HTTPS,
                     ToPort=_HTTPS,
-                    SourceSecurityGroupId=group,
                     Description="From tasks",
+                    **source,
                 )
-                for group in groups
+                for source in sources
             ],
         )
     )

@@ -13,7 +13,14 @@ from trunkline.fleet.model import Fleet, Network, Service, WorkloadAccount
 from trunkline.fleet.templates import existing
 from trunkline.fleet.templates.containers import DEMO, Surroundings, application, collector
 from trunkline.fleet.templates.document import add_parameters, new_template, rendered
-from trunkline.fleet.templates.interface import DATA_VOLUME, BaseOutput, GlobalOutput, ServicesParameter
+from trunkline.fleet.templates.interface import (
+    DATA_VOLUME,
+    BaseOutput,
+    GlobalOutput,
+    MonitoringOutput,
+    ServicesParameter,
+)
+from trunkline.fleet.templates.peering import workspace_ways
 
 MAX_TASK_DEFINITION_BYTES: Final = 65_536
 """ECS's quota "Task definition size"."""
@@ -28,6 +35,8 @@ _PARAMETERS: Final = {
     GlobalOutput.EXECUTION_ROLE_ARN: "String",
     BaseOutput.CLUSTER_NAME: "String",
     BaseOutput.LOG_GROUP_NAME: "String",
+    MonitoringOutput.WORKSPACE_ENDPOINT: "String",
+    MonitoringOutput.STS_ENDPOINT: "String",
 }
 
 
@@ -71,6 +80,7 @@ def _by_parameters(fleet: Fleet, network: Network) -> Surroundings:
         subnets=Ref(ServicesParameter.SUBNETS),
         security_groups=Ref(ServicesParameter.SECURITY_GROUPS),
         public_ip=network.public_ip and not network.nat,
+        resolve=workspace_ways(fleet, network),
     )
 
 

@@ -6,9 +6,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final, Literal
 
+from trunkline.fleet.drift import REPAIR
+from trunkline.fleet.explain import Refusal
 from trunkline.fleet.metrics import Place
 
-DEPLOY: Final = "run: trunkline fleet deploy"
+DEPLOY: Final = f"run: {REPAIR}"
+"""Makes what is missing, and puts back what somebody else changed."""
 
 State = Literal["ok", "weak", "broken", "not checked"]
 """`weak` holds, but wider than it should; `not checked` says why in `what`."""
@@ -135,8 +138,8 @@ class Judge:
     def not_checked(self, why: str) -> None:
         self.link = replace(self.link, state="not checked", what="not checked", why=why)
 
-    def holds_unless(self, reason: str, good: str, bad: str) -> None:
-        if reason:
-            self.broken(bad, reason, DEPLOY)
+    def holds_unless(self, refusal: Refusal | None, good: str, bad: str) -> None:
+        if refusal:
+            self.broken(bad, refusal.why, refusal.remedy or DEPLOY)
         else:
             self.ok(good)

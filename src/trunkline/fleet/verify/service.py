@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import cached_property
 from typing import Any, Final, Protocol
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -45,7 +46,6 @@ class ServiceWalk:
         self._walk = walk
         self._place = place
         self._service = service
-        self._ecs = walk.client(*place[:2], "ecs")
         self._cluster = walk.fleet.names.cluster
         self._container: Mapping[str, Any] = {}
 
@@ -55,6 +55,10 @@ class ServiceWalk:
             assert found
             self._check_definition(found)
             self._check_collector(self._check_tasks(found))
+
+    @cached_property
+    def _ecs(self) -> Any:
+        return self._walk.client(*self._place[:2], "ecs")
 
     def _link(self, name: str) -> AbstractContextManager[Judge]:
         return self._walk.link(name, *self._place)
@@ -134,7 +138,7 @@ class ServiceWalk:
             judge.broken(
                 f"it is not well in {len(sick)} of {len(tasks)} tasks",
                 _and(states, self._said(ended=True)),
-                "see its log",
+                self._see_log(),
             )
 
     def metrics(self) -> None:
@@ -149,11 +153,9 @@ class ServiceWalk:
             if not self._service.desired_count:
                 judge.ok("none are expected of a service without tasks")
             elif age_s is None:
-                judge.broken("there are none in the workspace", self._said(), "see the collector's log")
+                judge.broken("there are none in the workspace", self._said(), self._see_log())
             elif age_s > MAX_AGE_S:
-                judge.broken(
-                    f"the newest sample is {age_s:.0f} s old", self._said(), "see the collector's log"
-                )
+                judge.broken(f"the newest sample is {age_s:.0f} s old", self._said(), self._see_log())
             else:
                 judge.ok(f"of {own.targets} targets, the newest sample {age_s:.0f} s old")
         if known[self._place].down:
@@ -163,6 +165,13 @@ class ServiceWalk:
                 judge.broken(
                     "it is not scraped", _and(why, self._said()), "let it answer there, or correct the target"
                 )
+
+    def _see_log(self) -> str:
+        """Where to read on; where the chain is broken further up, that is what to repair first."""
+        group = self._container.get("logConfiguration", {}).get("options", {}).get("awslogs-group", "")
+        if not group:
+            return "see the collector's log"
+        return f"see the collector's log: aws logs tail {group} --since 1h --region {self._place[1]}"
 
     def _said(self, *, ended: bool = False) -> str:
         """What the collectors complained of, or said last when they have `ended`; empty when they said nothing."""

@@ -13,6 +13,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from trunkline.errors import FleetError, TrunklineError
 from trunkline.fleet.explain import Role, does_not_trust, may_not, read_role
+from trunkline.fleet.members import member_ids, with_members
 from trunkline.fleet.metrics import Arrived, Place, Route, arrived
 from trunkline.fleet.model import TAG, Fleet, Service, WorkloadAccount
 from trunkline.fleet.sessions import Sessions, role_arn
@@ -31,6 +32,8 @@ class Walk:
 
     def __init__(self, fleet: Fleet, sessions: Sessions, on_progress: OnLink, route: Route) -> None:
         self.fleet = fleet
+        """With the accounts of its units, once they are known."""
+        self._members: frozenset[str] = frozenset()
         self._sessions = sessions
         self._on_progress = on_progress
         self._route = route
@@ -41,6 +44,7 @@ class Walk:
         self.arrived: dict[Place, Arrived] | str = "the monitoring account cannot be entered"
 
     def all(self) -> list[Link]:
+        self._add_members()
         self._monitoring()
         accounts = self.fleet.workloads
         with ThreadPoolExecutor(MAX_ACCOUNTS_AT_ONCE, thread_name_prefix="verify") as pool:
@@ -48,6 +52,16 @@ class Walk:
         order = {account.account_id: index for index, account in enumerate(accounts)}
         self._links.sort(key=lambda link: (not is_shared(link), order.get(link.account_id, -1)))
         return self._links
+
+    def _add_members(self) -> None:
+        """The accounts of the organisation's units, if there are units; if they cannot be listed, that is said."""
+        monitoring, given = self.fleet.monitoring, self.fleet
+        try:
+            self.fleet = with_members(given, self._sessions)
+        except (ClientError, BotoCoreError, FleetError) as error:
+            with self.link("account", monitoring.account_id) as judge:
+                judge.not_checked(f"the accounts of the organisation's units cannot be listed: {error}")
+        self._members = member_ids(given, self.fleet)
 
     def _tell(self, link: Link) -> None:
         with self._lock:
@@ -69,7 +83,10 @@ class Walk:
             try:
                 self._sessions(account_id, region)
                 judge.ok("they lead into the account")
-            except FleetError as error:
+            except (FleetError, ClientError, BotoCoreError) as error:
+                if account_id in self._members:  # CloudFormation enters them; nobody has to be able to
+                    judge.not_checked(str(error))
+                    return False
                 judge.broken(
                     "the account cannot be entered", str(error), "correct its credentials in the fleet's file"
                 )
@@ -97,10 +114,11 @@ class Walk:
                 named = (
                     monitoring.workspace.id_ or f"with alias {self.fleet.names.workspace_alias} of this fleet"
                 )
+                wrong_id = "correct monitoring.workspace.id in the fleet's file"
                 judge.broken(
                     "there is none",
                     f"account {monitoring.account_id} has no workspace {named} in {monitoring.region}",
-                    DEPLOY,
+                    wrong_id if monitoring.workspace.id_ else DEPLOY,
                 )
             elif found["status"]["statusCode"] not in {"ACTIVE", "UPDATING"}:
                 status = found["status"]["statusCode"]
@@ -129,7 +147,7 @@ class Walk:
             role = self._role(judge, self._arn(monitoring.account_id, self.fleet.names.query_role))
             if role and self.workspace:
                 reasons = (may_not(role, action, self.workspace["arn"]) for action in QUERY_ACTIONS)
-                reason = next(filter(None, reasons), "")
+                reason = next(filter(None, reasons), None)
                 judge.holds_unless(reason, "it may query the workspace", "it may not query the workspace")
         self.arrived = self._ask_workspace(role.arn) if role and self.workspace else "there is nothing to ask"
 
@@ -154,14 +172,16 @@ class Walk:
         except (ClientError, BotoCoreError, TrunklineError) as error:
             return f"the workspace cannot be queried: {error}"
 
-    def _role(self, judge: Judge, wanted: str) -> Role | None:
-        """The role with this ARN, if it is there."""
+    def _role(self, judge: Judge, wanted: str, missing: str = DEPLOY) -> Role | None:
+        """The role with this ARN, if it is there; `missing` is what to do if it is not."""
         account_id, name = wanted.split(":")[4], wanted.rpartition("/")[2]
         role = read_role(self.client(account_id, self.fleet.monitoring.region, "iam"), name)
         if role is None:
-            judge.broken("it is not there", f"there is no role {wanted}", DEPLOY)
+            judge.broken("it is not there", f"there is no role {wanted}", missing)
         elif role.arn != wanted:
-            judge.broken("it is elsewhere", f"it is {role.arn}, and {wanted} is asked for", DEPLOY)
+            path = role.arn.partition(":role")[2].rpartition("/")[0] + "/"
+            remedy = f"a role cannot be moved: write iam_path: {path}, or delete this role and {DEPLOY}"
+            judge.broken("it is elsewhere", f"it is {role.arn}, and {wanted} is asked for", remedy)
             return None
         else:
             judge.ok("it is there")
@@ -171,10 +191,18 @@ class Walk:
 
     def _account(self, account: WorkloadAccount) -> None:
         if not self._enter("account", account.account_id, account.home_region):
+            if account.account_id in self._members:
+                self._metrics_alone(account)
             return
         self._check_task_roles(account)
         for region in account.regions:
             self._region(account, region)
+
+    def _metrics_alone(self, account: WorkloadAccount) -> None:
+        """What the workspace tells of an account that nobody can look into."""
+        for region in account.regions:
+            for service in account.services:
+                ServiceWalk(self, (account.account_id, region, service.name), service).metrics()
 
     def _check_task_roles(self, account: WorkloadAccount) -> None:
         """The role of all services, or one by one where task definitions came with roles of their own."""
@@ -197,7 +225,8 @@ class Walk:
         central = self._arn(self.fleet.monitoring.account_id, self.fleet.names.central_role)
         context = _context(self.fleet)
         with self.link("task role", account_id, "", service) as judge:
-            role = self._role(judge, wanted)
+            own = "create it, or name another role in the service's task definition"
+            role = self._role(judge, wanted, own if service and self._is_own(wanted) else DEPLOY)
             if role:
                 reason = may_not(role, "sts:AssumeRole", central, context)
                 judge.holds_unless(
@@ -206,6 +235,10 @@ class Walk:
         # The trust is judged for the role as it should be, so that a missing role does not hide a missing trust.
         with self.link("trust", account_id, "", service) as judge:
             self._judge_trust(judge, Role(wanted), context)
+
+    def _is_own(self, wanted: str) -> bool:
+        """Whether it is none of the fleet's, but a task definition came with it."""
+        return not wanted.endswith(f":role{self.fleet.iam_path}{self.fleet.names.task_role}")
 
     def _judge_trust(self, judge: Judge, asker: Role, context: Mapping[str, str]) -> None:
         central = self._central

@@ -60,6 +60,7 @@ class TargetLoop:
         self._process = context.identity.identity.get("aws_ecs_task_id") or socket.gethostname()
         self._failing = False
         self._closed = False
+        self._ending = False
         self._refused = False
         self._under_way = False
         self._ended = asyncio.Event()
@@ -90,7 +91,7 @@ class TargetLoop:
         if self._under_way:
             self._next_s = timestamp_s
             return
-        if self._closed:
+        if self._closed or self._ending:
             return
         self._under_way = True
         self.scraped_s = timestamp_s
@@ -126,6 +127,7 @@ class TargetLoop:
         """
         if self._closed:
             return
+        self._ending = True
         loop = asyncio.get_running_loop()
         until_s = loop.time() + min(self.target.timeout_s, LAST_SCRAPE_TIMEOUT_S)
         idle = await self._idle(until_s - loop.time())

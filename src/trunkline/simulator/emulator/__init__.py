@@ -5,9 +5,12 @@
     adaptation.py   what ministack's CloudFormation is taught in it
     workspaces.py   the resource type AWS::APS::Workspace
     types.py        other resource types that ministack lacks
-    cloudformation.py  what it is told of types: tags, imports, replacement, drift
+    cloudformation.py  what it is told of types: tags, imports, replacement
+    drift.py        what differs from a stack, and change sets that put it back
     stacksets.py    StackSets for the units of an organisation
+    grafana.py      the API of Amazon Managed Grafana
     network.py      the default VPC's way out
+    peering.py      VPC peering, and the names of endpoints
     door.py         the front door as the process reaches it
 
 docs/decisions/0003-emulator.md says why ministack.

@@ -13,9 +13,12 @@ from types import ModuleType
 from typing import Any, Final
 
 from trunkline.errors import SimulatorError
-from trunkline.simulator.emulator.cloudformation import read_services, tell_of_types
+from trunkline.simulator.emulator.cloudformation import tell_of_types
 from trunkline.simulator.emulator.door import InternalDoor
+from trunkline.simulator.emulator.drift import DriftAware, tell_of_drift
+from trunkline.simulator.emulator.grafana import Grafanas
 from trunkline.simulator.emulator.network import with_way_out
+from trunkline.simulator.emulator.peering import TYPE, PeeringConnections, name_endpoints
 from trunkline.simulator.emulator.stacksets import StackSets
 from trunkline.simulator.emulator.types import more_types
 from trunkline.simulator.emulator.workspaces import Workspaces
@@ -47,14 +50,18 @@ def adapt(front_door: InternalDoor) -> None:
     known["AWS::APS::Workspace"] = workspaces.handlers()
     types, kept = more_types(ec2, responses)
     known.update(types)
-    tell_of_types(parts, ecr, workspaces, kept)
-    read_services(ecs, parts["drift"])
+    known[TYPE] = PeeringConnections(ec2, iam, responses).handlers()
+    name_endpoints(known["AWS::EC2::VPCEndpoint"])
+    tell_of_types(parts, ecr, workspaces)
+    tell_of_drift(parts["drift"], {"iam": iam, "ecs": ecs, "ecr": ecr}, workspaces, kept)
     _replace(stacks, "_runs_on_worker_thread", _on_worker_thread_too)
     # Capabilities are only checked with the emulator's own authorisation on.
     _replace(handlers, "_capabilities_enforced", lambda _: lambda: True)
     actions, organizations = handlers._ACTION_HANDLERS, import_module("ministack.services.organizations")  # noqa: SLF001
-    stacks_by_name = import_module("ministack.services.cloudformation")._stacks  # noqa: SLF001
-    actions.update(StackSets(responses, organizations, actions, stacks_by_name).actions())
+    state = import_module("ministack.services.cloudformation")
+    actions.update(StackSets(responses, organizations, actions, state._stacks).actions())  # noqa: SLF001
+    actions.update(DriftAware(parts["drift"], actions, state._stacks, state._change_sets).actions())  # noqa: SLF001
+    Grafanas(kept["AWS::Grafana::Workspace"], responses).join(import_module("ministack.app"))
     _announce_services(front_door, ecs, responses)
     _replace(ec2, "_init_defaults", with_way_out(ec2))
     _complete_roles(known, iam)

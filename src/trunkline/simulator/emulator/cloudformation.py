@@ -1,15 +1,14 @@
-"""What ministack's CloudFormation is told of resource types: tags, imports, replacement, drift.
+"""What ministack's CloudFormation is told of resource types: tags, imports, replacement.
 
 Sources: the resource types' schemas (`createOnlyProperties`, `conditionalCreateOnlyProperties`, `primaryIdentifier`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import ModuleType
-from typing import Any, Final
+from typing import Final
 
-from trunkline.simulator.emulator.types import Kept
 from trunkline.simulator.emulator.workspaces import Workspaces
 
 REPLACING: Final[Mapping[str, tuple[str, ...]]] = {
@@ -24,6 +23,7 @@ REPLACING: Final[Mapping[str, tuple[str, ...]]] = {
     "AWS::EC2::Subnet": ("AvailabilityZone", "CidrBlock", "VpcId"),
     "AWS::EC2::VPC": ("CidrBlock",),
     "AWS::EC2::VPCEndpoint": ("ServiceName", "ServiceRegion", "VpcEndpointType", "VpcId"),
+    "AWS::EC2::VPCPeeringConnection": ("PeerOwnerId", "PeerRegion", "PeerRoleArn", "PeerVpcId", "VpcId"),
     "AWS::ECS::Cluster": ("ClusterName",),
     "AWS::ECS::Service": ("Cluster", "Role", "SchedulingStrategy", "ServiceName"),
     "AWS::ECS::TaskDefinition": (
@@ -49,7 +49,7 @@ CONDITIONALLY_REPLACING: Final[Mapping[str, tuple[str, ...]]] = {"AWS::ECS::Serv
 
 TAGGED: Final = (
     *("AWS::APS::RuleGroupsNamespace", "AWS::APS::Workspace", "AWS::EC2::EIP", "AWS::EC2::NatGateway"),
-    *("AWS::ECS::TaskDefinition"),
+    "AWS::ECS::TaskDefinition",
 )
 """Types that get the stack's tags as a list `Tags`; a Grafana workspace in CloudFormation gets none."""
 
@@ -58,7 +58,6 @@ def tell_of_types(
     cloudformation: Mapping[str, ModuleType],
     ecr: ModuleType,
     workspaces: Workspaces,
-    kept: Mapping[str, Kept],
 ) -> None:
     """Complete ministack's tables; `cloudformation` are its modules by name."""
     provisioners, changesets = cloudformation["provisioners"], cloudformation["changesets"]
@@ -82,28 +81,3 @@ def tell_of_types(
     lookups["AWS::ECR::Repository"] = (("RepositoryName",), repository_problem)
     known["AWS::APS::Workspace"]["import"] = workspaces.take_up
     lookups["AWS::APS::Workspace"] = (("Arn",), workspaces.import_problem)
-    _tell_of_drift(cloudformation["drift"], workspaces, kept)
-
-
-def _tell_of_drift(drift: ModuleType, workspaces: Workspaces, kept: Mapping[str, Kept]) -> None:
-    readers: dict[str, tuple[Callable[..., Any], frozenset[str]]] = drift._DRIFT_READERS  # noqa: SLF001
-    readers["AWS::APS::Workspace"] = (workspaces.read, frozenset(("Alias",)))
-    for name, each in kept.items():
-        readers[name] = (each.read, frozenset())
-
-
-def read_services(ecs: ModuleType, drift: ModuleType) -> None:
-    """Have drift of clusters and services found: those that are gone, or were scaled or led elsewhere by hand."""
-    readers: dict[str, tuple[Callable[..., Any], frozenset[str]]] = drift._DRIFT_READERS  # noqa: SLF001
-
-    def cluster(physical_id: str, _props: Mapping[str, Any]) -> dict[str, Any] | None:
-        return {} if physical_id in ecs._clusters else None  # noqa: SLF001
-
-    def service(physical_id: str, _props: Mapping[str, Any]) -> dict[str, Any] | None:
-        found = ecs._services.get(physical_id.partition(":service/")[2])  # noqa: SLF001
-        if found is None or found.get("status") == "INACTIVE":
-            return None
-        return {"DesiredCount": found["desiredCount"], "TaskDefinition": found["taskDefinition"]}
-
-    readers["AWS::ECS::Cluster"] = (cluster, frozenset())
-    readers["AWS::ECS::Service"] = (service, frozenset(("DesiredCount", "TaskDefinition")))

@@ -1,6 +1,6 @@
 """Resource types that ministack's CloudFormation does not have, in the form of its table of types.
 
-The rules of a workspace and a Grafana workspace are only kept: nobody evaluates the one or logs in to the other.
+The rules of a workspace and a Grafana workspace are only kept: nobody evaluates the one or logs in to the other (grafana.py has its API).
 What is of EC2 becomes a record of ministack's EC2, so that its API shows it.
 """
 
@@ -52,7 +52,7 @@ class Kept:
     def delete(self, physical_id: str, _props: dict[str, Any]) -> None:
         self.known.pop((*self._place(), physical_id), None)
 
-    def read(self, physical_id: str, _props: dict[str, Any]) -> dict[str, Any] | None:
+    def read(self, physical_id: str, _props: Mapping[str, Any]) -> dict[str, Any] | None:
         return self.known.get((*self._place(), physical_id))
 
     def _place(self) -> tuple[str, str]:

@@ -16,6 +16,7 @@ QUOTAS: Final = {
     ("aps", "L-SIMULATED"): ("Workspaces per region per account", float(MAX_WORKSPACES)),
     ("fargate", "L-3032A538"): ("Fargate On-Demand vCPU resource count", 6.0),
     ("iam", "L-C07B4B0D"): ("Role trust policy length", 2048.0),
+    ("vpc", "L-7E9ECCDB"): ("Active VPC peering connections per VPC", 50.0),
     ("vpc", "L-F678F1CE"): ("VPCs per Region", 5.0),
 }
 """(service code, quota code) → name and value. The code of AMP's quota is not AWS's: it is asked for by name."""

@@ -1,0 +1,219 @@
+"""The page of a real demo in a real browser."""
+
+from __future__ import annotations
+
+import http.client
+import os
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from tests.page.conftest import Site
+
+from trunkline.dashboards.rendering import dashboards
+from trunkline.errors import SimulatorError
+from trunkline.page.browser import Tab
+from trunkline.page.pictures import FILLED, pictures
+
+PICTURES = Path(__file__).parents[2] / "docs" / "pictures"
+DATA_S = 15.0
+DASHBOARDS = {each["uid"]: each["title"].partition(": ")[2] for each in dashboards()}
+
+SETTLED = "[...document.querySelectorAll('.chart')].every(e => e.offsetWidth == e.querySelector('svg')?.getAttribute('width'))"
+EMPTY = (
+    "[...document.querySelectorAll('.panel')].filter(e => e.querySelector('.loading, .nothing, .failed'))"
+    ".map(e => e.innerText)"
+)
+BACKGROUND = "getComputedStyle(document.body).backgroundColor"
+
+
+def count(selector: str) -> str:
+    return f"document.querySelectorAll({selector!r}).length"
+
+
+def stat(title: str) -> str:
+    return (
+        f"[...document.querySelectorAll('.panel.stat')].find(e => e.querySelector('h3').innerText === {title!r})"
+        "?.querySelector('.number')?.innerText"
+    )
+
+
+def picture(tab: Tab, name: str) -> None:
+    """Only when asked, as every run would change the files."""
+    if os.environ.get("TRUNKLINE_PICTURES"):
+        tab.wait_for(SETTLED)
+        tab.picture(PICTURES / f"{name}.png")
+
+
+def fits(tab: Tab, width: int) -> None:
+    assert tab.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def press(tab: Tab, selector: str) -> None:
+    tab.click(f"document.querySelector({selector!r})")
+
+
+def choose(tab: Tab, select: str, option: str) -> None:
+    """Open a list of choices and take one, with the mouse."""
+    press(tab, f"{select} .q-field__control")
+    found = f"[...document.querySelectorAll('.q-menu .q-item')].find(e => e.innerText.trim() === {option!r})"
+    tab.wait_for(f"{found}?.offsetHeight > 0")
+    tab.click(found)
+
+
+def test_the_map_shows_every_task_and_how_it_is(site: Site) -> None:
+    with site.tab() as tab:
+        tab.wait_for(f"{count('a.task.healthy')} === 4", DATA_S)
+        assert tab.evaluate("document.querySelector('.summary').innerText") == "4 tasks: 4 healthy"
+        shown = tab.evaluate("document.querySelector('.map').innerText")
+        for word in ("222222222222", "333333333333", "eu-west-1", "us-east-1", "role/ecs-xaccount-task-role"):
+            assert word in shown
+        assert "ECS-AMP-Central-Role" in shown
+        assert "trusts 2 roles" in shown
+        assert "ws-" in shown
+        picture(tab, "map")
+
+
+@pytest.mark.parametrize("uid", DASHBOARDS)
+def test_every_panel_of_a_dashboard_shows_data(site: Site, uid: str) -> None:
+    with site.tab(f"/d/{uid}") as tab:
+        assert tab.evaluate("document.querySelector('h1').innerText") == DASHBOARDS[uid]
+        try:
+            tab.wait_for(FILLED, DATA_S)
+        except TimeoutError:
+            pytest.fail(f"these panels show nothing: {tab.evaluate(EMPTY)}")
+        picture(tab, uid.removeprefix("trunkline-"))
+
+
+def test_choosing_an_account_changes_the_panels(site: Site) -> None:
+    with site.tab("/d/trunkline-fleet") as tab:
+        tab.wait_for(f"{stat('Tasks')} === '4'", DATA_S)
+        tab.wait_for(f"{count('.var-account')} === 1")
+        choose(tab, ".var-account", "222222222222")
+        tab.wait_for(f"{stat('Tasks')} === '2'", DATA_S)
+        tab.wait_for("location.search.includes('var-account=222222222222')")
+        assert "var-account=222222222222" in tab.evaluate(
+            "[...document.querySelectorAll('nav a')].find(e => e.innerText === 'ECS tasks').href"
+        )
+
+
+def test_a_table_leads_to_the_details_with_everything_chosen(site: Site) -> None:
+    with site.tab("/d/trunkline-fleet?var-region=us-east-1") as tab:
+        tab.wait_for(FILLED, DATA_S)
+        press(tab, ".panel.table td a")
+        tab.wait_for("location.pathname === '/d/trunkline-service'")
+        chosen = tab.evaluate("location.search")
+        for each in (
+            "var-account=333333333333",
+            "var-region=us-east-1",
+            "var-service=web-shop",
+            "from=now-5m",
+        ):
+            assert each in chosen
+        tab.wait_for(FILLED, DATA_S)
+
+
+def test_the_keyboard_is_enough(site: Site) -> None:
+    with site.tab() as tab:
+        tab.wait_for(f"{count('a.task.healthy')} === 4", DATA_S)
+        for _ in range(20):
+            tab.press("Tab", 9)
+            if tab.evaluate("document.activeElement.classList.contains('task')"):
+                break
+        task = tab.evaluate("document.activeElement.dataset.task")
+        assert tab.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+        tab.press("Enter", 13)
+        tab.wait_for("location.pathname === '/d/trunkline-ecs-tasks'")
+        assert f"var-task={task}" in tab.evaluate("location.search")
+        tab.wait_for(f"{stat('Tasks')} === '1'", DATA_S)
+
+
+@pytest.mark.parametrize("path", ["/", "/d/trunkline-fleet"])
+def test_it_fits_a_phone(site: Site, path: str) -> None:
+    with site.tab(path, width=390, height=844) as tab:
+        tab.wait_for(f"{count('a.task, .panel .number')} >= 4", DATA_S)
+        fits(tab, 390)
+        if path != "/":
+            tab.wait_for(FILLED, DATA_S)
+        picture(tab, "map-phone" if path == "/" else "fleet-phone")
+
+
+def test_both_themes_by_the_system_and_by_choice(site: Site) -> None:
+    with site.tab("/d/trunkline-fleet", theme="dark") as tab:
+        tab.wait_for(FILLED, DATA_S)
+        dark = tab.evaluate(BACKGROUND)
+        picture(tab, "fleet-dark")
+        tab.look_like(1280, 900, "light")
+        tab.wait_for(f"{BACKGROUND} !== {dark!r}")
+        choose(tab, ".theme", "dark")
+        tab.wait_for(f"{BACKGROUND} === {dark!r}")
+        tab.open(site.url)
+        tab.wait_for(f"{BACKGROUND} === {dark!r}")  # it is remembered
+        tab.evaluate("document.cookie = 'theme=auto; path=/'")
+
+
+def test_a_throttled_workspace_shows_and_the_doctor_says_it(site: Site) -> None:
+    said = "document.querySelector('.diagnosis').innerText"
+    with site.tab() as tab:
+        tab.wait_for(f"{count('a.task.healthy')} === 4", DATA_S)
+        press(tab, "button.throttle")
+        tab.wait_for("document.querySelector('.workspace.down')?.innerText.includes('429')", DATA_S)
+        tab.wait_for(f"{said}.includes('answered 429')", DATA_S)
+        press(tab, "button.throttle")
+        tab.wait_for(f"{count('.workspace.healthy')} === 1", DATA_S)
+
+
+def test_withdrawn_trust_says_when_it_bites_and_a_deny_bites_at_once(site: Site) -> None:
+    said = "document.querySelector('.diagnosis').innerText"
+    switch = "document.querySelector('button.withdraw').closest('.switch').innerText"
+    with site.tab() as tab:
+        tab.wait_for(f"{count('a.task.healthy')} === 4", DATA_S)
+        press(tab, "button.withdraw")
+        tab.wait_for(f"{said}.includes('cannot assume')", DATA_S)
+        tab.wait_for(
+            f"/bites at the next refresh .* between \\d\\d:\\d\\d:\\d\\d and/.test({switch})", DATA_S
+        )
+        press(tab, "button.revoke")
+        tab.wait_for(f"{switch}.includes('It bites now')", DATA_S)
+        tab.wait_for(f"{said}.includes('the way ends at: role')", DATA_S)
+        picture(tab, "map-broken")
+        press(tab, "button.revoke")
+        press(tab, "button.withdraw")
+        tab.wait_for(f"{count('.role.healthy')} === 1", DATA_S)
+        assert "trusts 2 roles" in tab.evaluate("document.querySelector('.role').innerText")
+
+
+def test_pictures_of_the_dashboards(site: Site, tmp_path: Path) -> None:
+    path = next(pictures(site.state_dir, tmp_path / "png"))
+    assert path.name == "trunkline-fleet.png"
+    header = path.read_bytes()[:24]
+    assert header.startswith(b"\x89PNG")
+    assert int.from_bytes(header[16:20]) == 1280
+    assert int.from_bytes(header[20:24]) > 2000
+    with pytest.raises(SimulatorError, match="no demo with a page runs"):
+        next(pictures(tmp_path, tmp_path / "png"))
+
+
+def test_only_this_computer_by_its_own_names_gets_an_answer(site: Site) -> None:
+    address = urlsplit(site.url).netloc
+
+    def answered(host: str) -> int:
+        connection = http.client.HTTPConnection(address, timeout=10)
+        connection.request("GET", "/", headers={"Host": host})
+        try:
+            return connection.getresponse().status
+        finally:
+            connection.close()
+
+    assert answered(address) == 200
+    assert answered("rebound.example") == 400
+
+
+def test_a_stopped_task_turns_stale(site: Site) -> None:
+    """The last of these tests: it leaves one task more on the map."""
+    with site.tab() as tab:
+        tab.wait_for(f"{count('a.task.healthy')} === 4", DATA_S)
+        press(tab, "button.stop")
+        tab.wait_for(f"{count('a.task.stale')} === 1", 2 * DATA_S)
+        assert "stale" in tab.evaluate("document.querySelector('a.task.stale').innerText")
+        tab.wait_for("document.querySelector('.summary').innerText.includes('1 stale')")
