@@ -24,7 +24,7 @@ setup: .venv/.dev-ready  ## the virtual environment and Prometheus, for working 
 
 # Where there is a C compiler a kernel that did not load is an error, not a slower run.
 pytest: .venv/.dev-ready
-	@TRUNKLINE_KERNEL=$$(test -f .venv/.compiler && echo compiled) $(BIN)/pytest $(ARGS)
+	@TRUNKLINE_KERNEL=$$(test -f .venv/.compiler && echo compiled) $(BIN)/pytest -n 2 --dist loadgroup $(ARGS)
 
 fmt: .venv/.dev-ready
 	@$(BIN)/ruff format .

@@ -63,7 +63,9 @@ class Sender:
         self._clock = clock
         self._chance = chance
         self._gate = Gate(clock, delivery.backoff, chance, delivery.limits.max_requests)
-        self._settler = Settler(name, delivery, self._gate, metrics, clock, self.lose)
+        self._settler = Settler(
+            name, delivery, self._gate, metrics, clock, self.lose, lambda: self._queue.samples
+        )
         self._task: asyncio.Task[None] | None = None
         self._under_way = 0
         self._closing = False

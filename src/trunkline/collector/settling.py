@@ -92,6 +92,7 @@ class Settler:
         metrics: SelfMetrics,
         clock: Clock,
         lose: Callable[[int, str], None],
+        waiting: Callable[[], int] = lambda: 0,
     ) -> None:
         self._name = name
         self._delivery = delivery
@@ -99,6 +100,7 @@ class Settler:
         self._metrics = metrics
         self._clock = clock
         self._lose = lose
+        self._waiting = waiting
         self._explained = self._said = ""
         self._say_again_s = 0.0
         self._sending = 0
@@ -246,7 +248,7 @@ class Settler:
         if error.reason != self._explained and not said_lately:
             self._explained = self._said = error.reason
             self._say_again_s = now_s + SAY_AGAIN_S
-            log.warning("%s: %s; samples wait in the queue", self._name, error)
+            log.warning("%s: %s; %d samples wait in the queue", self._name, error, self._waiting())
 
     def _leave_out_outdated(self, part: Part) -> bool:
         """Give up what the receiver can no longer accept because of its age; whether something is left."""
