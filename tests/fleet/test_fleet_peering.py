@@ -35,7 +35,7 @@ from trunkline.fleet.templates import (
 )
 from trunkline.fleet.watch import Follower, Halt
 from trunkline.net.resolve import Resolve
-from trunkline.simulator.tasks.environment import led_first
+from trunkline.simulator.tasks.environment import ways_in
 
 MONITORING, FIRST, SECOND = "111111111111", "222222222222", "333333333333"
 ORGANIZATION = Organization(id_="o-a1b2c3d4e5")
@@ -217,12 +217,11 @@ def test_the_way_is_one_that_the_collector_takes() -> None:
     assert found == ("vpce-1-2.aps-workspaces.eu-west-1.vpce.amazonaws.com", 443)
 
 
-def test_in_the_simulator_its_own_ways_win() -> None:
+def test_in_the_simulator_its_own_ways_stand_for_endpoints() -> None:
     ours = "aps-workspaces.eu-west-1.amazonaws.com:443=127.0.0.1:9,*:443=127.0.0.1:8"
     sts = "sts.eu-west-1.amazonaws.com:443=vpce-1-2.sts.eu-west-1.vpce.amazonaws.com:443"
-    simulated = led_first(ours, f"aps-workspaces.eu-west-1.amazonaws.com:443=10.0.0.1:443,{sts},a:1=b:2")
-    assert simulated == f"{ours},a:1=b:2"
-    Resolve.parse(simulated)
+    assert ways_in(ours, f"aps-workspaces.eu-west-1.amazonaws.com:443=10.0.0.1:443,{sts}") == ours
+    assert ways_in(ours, "*:443=127.0.0.1:7") == "*:443=127.0.0.1:7"
 
 
 # What is refused

@@ -6,7 +6,9 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -34,6 +36,13 @@ def hold(path: Path) -> tuple[subprocess.Popen[str], int]:
 def end(process: subprocess.Popen[str]) -> None:
     process.kill()
     process.communicate()
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """A shorter one than pytest's: the path of a socket is limited."""
+    with tempfile.TemporaryDirectory() as path:
+        yield Path(path)
 
 
 def test_a_folder_goes_when_it_is_closed(tmp_path: Path) -> None:

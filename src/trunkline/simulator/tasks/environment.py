@@ -99,19 +99,13 @@ def container_environment(
     led = environment.get(RESOLVE, "")
     environment |= {name: folders.translate(value) for name, value in definition.environment.items()}
     if led:
-        environment[RESOLVE] = led_first(led, environment[RESOLVE])
+        environment[RESOLVE] = ways_in(led, environment[RESOLVE])
     return environment | _of_ports(around, definition, environment) | dict(secrets)
 
 
-def led_first(ours: str, given: str) -> str:
-    """The simulator's ways, and of those given the others; what leads to a VPC's endpoint is its own way as well."""
-    known = {rule.partition("=")[0] for rule in ours.split(",")}
-    kept = (
-        rule
-        for rule in given.split(",")
-        if rule and rule.partition("=")[0] not in known and ".vpce.amazonaws.com:" not in rule
-    )
-    return ",".join([ours, *kept])
+def ways_in(ours: str, given: str) -> str:
+    """The ways that the task definition gives, or the simulator's, which stand for those to a VPC's endpoint, too."""
+    return ours if ".vpce.amazonaws.com:" in given else given
 
 
 def _of_ecs(around: TaskSurroundings, metadata_path: str) -> dict[str, str]:
