@@ -76,6 +76,8 @@ class Soaking:
         self._result = result
         self._chance = chance
         self.forgiven: set[tuple[str, int]] = set()
+        self._born_s = time.monotonic()
+        self._least_life_s = min(LONG_LIFE_S + SETTLED_S, result.for_s / 8)
         self._kinds: dict[str, Callable[[], Awaitable[None]]] = {
             "kill -9": self._kill,
             "down": self._down,
@@ -99,8 +101,8 @@ class Soaking:
             await asyncio.sleep(self._chance.uniform(0, min(15.0, for_s / 20)))
 
     async def _one(self) -> None:
-        names = list(self._kinds)
-        name = self._chance.choices(names, [1 if name == "kill -9" else 3 for name in names])[0]
+        names = [name for name in self._kinds if name != "kill -9" or self._is_old()]
+        name = self._chance.choice(names)
         self._result.faults[name] += 1
         await self._kinds[name]()
         self._site.endpoint.be(Mode())
@@ -109,6 +111,10 @@ class Soaking:
         began_s = time.monotonic()
         await until(self._site.caught_up, f"everything to be delivered after {name}", PATIENCE_S)
         self._result.slowest_s = max(self._result.slowest_s, time.monotonic() - began_s)
+
+    def _is_old(self) -> bool:
+        """Whether the collector has lived long enough to see how its memory grows."""
+        return time.monotonic() - self._born_s >= self._least_life_s
 
     async def _for_a_while(self, least_s: float = 2.0, most_s: float = 20.0) -> None:
         most_s = min(most_s, max(least_s, self._result.for_s / 8))
@@ -126,6 +132,7 @@ class Soaking:
         await asyncio.sleep(0.2)  # what reached a target's socket is served
         self.forgiven |= {(one.address, len(one.served)) for one in self._site.crowd.all}
         await self._site.start()
+        self._born_s = time.monotonic()
 
     async def _down(self) -> None:
         await self._site.endpoint.close()

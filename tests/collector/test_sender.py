@@ -224,9 +224,10 @@ async def test_requests_wait_only_where_that_may_fill_them(
 
 
 def test_pauses_grow_to_their_bound_and_vary_by_their_share() -> None:
-    backoff = Backoff(initial_s=1, multiplier=2, max_s=10, randomization=0.5)
+    backoff = Backoff(initial_s=1, multiplier=2, max_s=15, randomization=0.5)
     assert [backoff.pause_s(failures, 0.5) for failures in (1, 2, 3, 4, 5, 100)] == [1, 2, 4, 8, 10, 10]
     assert (backoff.pause_s(1, 0.0), backoff.pause_s(1, 1.0)) == (0.5, 1.5)
+    assert (backoff.pause_s(100, 0.0), backoff.pause_s(100, 1.0)) == (5, 15)
 
 
 async def test_what_becomes_too_old_while_it_waits_is_given_up() -> None:

@@ -190,7 +190,7 @@ class QueueSettings:
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """Growing pauses with a share of chance. Durations in seconds."""
+    """Growing pauses with a share of chance, none longer than `max_s`. Durations in seconds."""
 
     initial_s: float = 0.5
     multiplier: float = 2.0
@@ -199,7 +199,8 @@ class Backoff:
 
     def pause_s(self, failures: int, chance: float) -> float:
         """The pause after the `failures`-th failure in a row; `chance` is from 0 to 1."""
-        pause_s = min(self.initial_s * max(self.multiplier, 1.0) ** min(failures - 1, 32), self.max_s)
+        longest_s = self.max_s / (1 + self.randomization)
+        pause_s = min(self.initial_s * max(self.multiplier, 1.0) ** min(failures - 1, 32), longest_s)
         return max(pause_s * (1 + self.randomization * (2 * chance - 1)), LEAST_PAUSE_S)
 
 
