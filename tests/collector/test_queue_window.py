@@ -174,3 +174,43 @@ def test_damage_to_one_file_of_the_cursor_costs_one_step(tmp_path: Path, name: s
     waiting = [one.lane for one in again.fragments()]
     again.close()
     assert waiting in ([4, 5, 6], [5, 6])
+
+
+def test_a_fragment_without_data_waits_for_its_lane(queue: Queue) -> None:
+    """And what is behind it, though of other lanes; it is not sent itself."""
+    for number, lane in enumerate([1, 2]):
+        queue.append([fragment(number, lane=lane)])
+    first, second = taken(queue, ONE), taken(queue, ONE)
+    waiting = fragment(2, lane=2)._replace(data=b"", raw_bytes=0, samples=0)
+    queue.append([waiting, fragment(3, lane=3), fragment(4, lane=2)])
+    assert queue.take(ONE) is None
+    queue.settle(second)
+    assert queue.take(ONE) is None  # lane 2 is under way until lane 1 is settled, which is older
+    queue.settle(first)
+    assert numbers_of(taken(queue)) == [3, 4]
+    queue.close()
+
+
+def test_what_is_behind_a_fragment_without_data_is_in_another_request_than_its_lane(queue: Queue) -> None:
+    waiting = fragment(1, lane=1)._replace(data=b"", raw_bytes=0, samples=0)
+    queue.append([fragment(0, lane=1)])
+    queue.append([waiting, fragment(2, lane=2)])
+    first = taken(queue, Limits())
+    assert numbers_of(first) == [0]
+    queue.settle(first)
+    assert numbers_of(taken(queue, Limits())) == [2]
+    queue.close()
+
+
+def test_what_is_taken_over_is_under_way_alone(tmp_path: Path) -> None:
+    """Another process's lanes have nothing to do with ours, and it may have sent some of it."""
+    queue = DiskQueue(tmp_path / "queue", Losses())
+    queue.append([fragment(0)])
+    queue.append([fragment(1), fragment(2)], inherited=True)
+    queue.append([fragment(3)])
+    for expected, inherited in (([0], False), ([1, 2], True), ([3], False)):
+        chunk = taken(queue, LIMITS)
+        assert (numbers_of(chunk), chunk.inherited) == (expected, inherited)
+        assert queue.take(LIMITS) is None
+        queue.settle(chunk)
+    queue.close()

@@ -116,7 +116,7 @@ class Sender:
 
     def adopt(self, fragments: Sequence[Fragment]) -> None:
         """Deliver what another process has kept; its samples count as taken over."""
-        self._metrics.taken_over.add(self._queue.append(fragments), self._name)
+        self._metrics.taken_over.add(self._queue.append(fragments, inherited=True), self._name)
         self._settled.clear()
         self._stirred.set()
 

@@ -142,7 +142,7 @@ async def _move(folder: Path, heir: Sender) -> None:
     try:
         while left.samples:
             if heir.has_room_for(MOVED.max_request_bytes) and (chunk := left.take(MOVED)):
-                heir.adopt(chunk.fragments)
+                heir.adopt([fragment for record in chunk.records for fragment in record.fragments])
                 left.settle(chunk)
                 await asyncio.sleep(0)
             else:

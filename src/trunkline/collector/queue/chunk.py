@@ -3,12 +3,16 @@
 Several chunks can be under way at once and are settled in any order. Their lanes are under way with them until every
 older chunk is settled, too. So nothing of a lane is sent before what is older of it has an answer; and what a killed
 process leaves to be sent again are, of any lane, only the newest samples it has sent.
+
+A fragment without data is no sample: what comes behind it waits until its lane is not under way. A source puts one
+first when series of it may have moved to another lane.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from itertools import chain
 from typing import Final, Protocol, TypeAlias
 
@@ -23,6 +27,8 @@ RECORD_FRAGMENTS: Final = 1000
 Linux takes 1,024 pieces (IOV_MAX) in one `write`, each fragment is one, and two stand before them.
 """
 
+_NO_LANES: Final[AbstractSet[int]] = frozenset()
+
 Lost: TypeAlias = Callable[[int, str], None]
 """Told how many samples were given up, and why: `queue_full`, `disk_full`, `too_old`, `damaged` or `stopped`."""
 
@@ -30,21 +36,26 @@ Lost: TypeAlias = Callable[[int, str], None]
 class Record:
     """What is kept, taken and given up as a whole: at most one fragment of any lane.
 
-    `start` and `end` say where the queue has put it.
+    `waits_for` are the lanes of fragments without data. `start` and `end` say where the queue has put it.
     """
 
-    __slots__ = ("data_bytes", "end", "fragments", "lanes", "newest_ms", "raw_bytes", "samples", "start")
+    __slots__ = (
+        *("data_bytes", "end", "fragments", "lanes", "newest_ms", "raw_bytes", "samples", "start"),
+        "waits_for",
+    )
 
-    def __init__(self, fragments: Sequence[Fragment], lanes: set[int]) -> None:
+    def __init__(self, fragments: Sequence[Fragment], lanes: set[int], waits_for: AbstractSet[int]) -> None:
         self.fragments = fragments
         self.lanes = lanes
+        self.waits_for = waits_for
         self.data_bytes = self.raw_bytes = self.samples = self.newest_ms = 0
         self.start = self.end = 0
 
     @classmethod
     def of(cls, fragments: Sequence[Fragment]) -> Record:
         """A record of fragments that were one before."""
-        record = cls(fragments, {fragment.lane for fragment in fragments})
+        lanes = {fragment.lane for fragment in fragments if fragment.data}
+        record = cls(fragments, lanes, {fragment.lane for fragment in fragments if not fragment.data})
         record.data_bytes = sum([len(fragment.data) for fragment in fragments])
         record.raw_bytes = sum([fragment.raw_bytes for fragment in fragments])
         record.samples = sum([fragment.samples for fragment in fragments])
@@ -73,7 +84,8 @@ class Chunk:
 
     def __init__(self, records: list[Record], place: Place, start: int) -> None:
         self.records = records
-        self.fragments: Sequence[Fragment] = list(chain.from_iterable([one.fragments for one in records]))
+        fragments = chain.from_iterable([one.fragments for one in records])
+        self.fragments: Sequence[Fragment] = [fragment for fragment in fragments if fragment.data]
         self.samples = sum([one.samples for one in records])
         self.lanes = records[0].lanes.union(*[one.lanes for one in records[1:]])
         self.place = place
@@ -91,8 +103,11 @@ class Chunk:
 class Queue(Protocol):
     """Keeps fragments in the order they came until they are settled."""
 
-    def append(self, fragments: Sequence[Fragment]) -> int:
-        """Keep `fragments`, giving up the oldest if there is no room; returns the samples kept."""
+    def append(self, fragments: Sequence[Fragment], *, inherited: bool = False) -> int:
+        """Keep `fragments`, giving up the oldest if there is no room; returns the samples kept.
+
+        With `inherited`, they are another process's, so that their lanes have nothing to do with ours.
+        """
         ...
 
     def drop_older(self, limit_ms: int) -> None:
@@ -157,7 +172,7 @@ class Window:
         lanes: set[int] = set()
         size = raw = samples = 0
         for record in records:
-            if not self._lanes.isdisjoint(record.lanes):
+            if not self._lanes.isdisjoint(record.lanes) or not self._lanes.isdisjoint(record.waits_for):
                 return taken or None
             size += record.data_bytes
             raw += record.raw_bytes
@@ -167,6 +182,7 @@ class Window:
                 or raw > limits.max_raw_bytes
                 or samples > limits.max_samples
                 or not lanes.isdisjoint(record.lanes)
+                or not lanes.isdisjoint(record.waits_for)
             ):
                 break
             lanes |= record.lanes
@@ -195,33 +211,43 @@ def as_records(fragments: Iterable[Fragment]) -> Iterator[Record]:
     """Group `fragments` into records of a bounded size, never two of one lane in a record."""
     group: list[Fragment] = []
     lanes: set[int] = set()
+    waits_for: AbstractSet[int] = _NO_LANES
     size = raw = samples = newest_ms = 0
     for fragment in fragments:
         lane, data, raw_bytes, count, _, stamp = fragment
-        if group and (
+        if lanes and (
             lane in lanes
             or size + len(data) > RECORD_BYTES
             or raw + raw_bytes > RECORD_RAW_BYTES
             or samples + count > RECORD_SAMPLES
             or len(group) >= RECORD_FRAGMENTS
         ):
-            yield _filled(group, lanes, size, raw, samples, newest_ms)
-            group, lanes = [], set()
+            yield _filled(group, lanes, waits_for, size, raw, samples, newest_ms)
+            group, lanes, waits_for = [], set(), _NO_LANES
             size = raw = samples = newest_ms = 0
         group.append(fragment)
-        lanes.add(lane)
+        if data:
+            lanes.add(lane)
+        else:
+            waits_for |= {lane}
         size += len(data)
         raw += raw_bytes
         samples += count
         newest_ms = max(newest_ms, stamp)
     if group:
-        yield _filled(group, lanes, size, raw, samples, newest_ms)
+        yield _filled(group, lanes, waits_for, size, raw, samples, newest_ms)
 
 
 def _filled(
-    group: list[Fragment], lanes: set[int], size: int, raw: int, samples: int, newest_ms: int
+    group: list[Fragment],
+    lanes: set[int],
+    waits_for: AbstractSet[int],
+    size: int,
+    raw: int,
+    samples: int,
+    newest_ms: int,
 ) -> Record:
-    record = Record(group, lanes)
+    record = Record(group, lanes, waits_for)
     record.data_bytes, record.raw_bytes = size, raw
     record.samples, record.newest_ms = samples, newest_ms
     return record

@@ -1,8 +1,8 @@
 """A queue on disk: segment files, oldest first, and a cursor over what is settled.
 
-Every process starts a segment of its own, and a chunk never spans segments: slots, and with them lanes, mean
-something only within one process. For the same reason nothing is taken of a segment while chunks of an earlier one are
-under way that another process wrote.
+Every process starts a segment of its own, as does what is taken over from another one, and a chunk never spans
+segments: slots, and with them lanes, mean something only within one process. For the same reason nothing is taken of a segment while chunks of another one are
+under way, if another process wrote either of them.
 """
 
 from __future__ import annotations
@@ -110,8 +110,11 @@ class DiskQueue:
                 return None
         return None
 
-    def append(self, fragments: Sequence[Fragment]) -> int:
+    def append(self, fragments: Sequence[Fragment], *, inherited: bool = False) -> int:
         kept = 0
+        last = self._ahead[-1]
+        if last.inherited != inherited:
+            (self._begin_segment() if last.end else last).inherited = inherited
         for record in as_records(fragments):
             kept += self._keep(record)
         return kept - self._sync() if self._unsynced else kept
@@ -125,7 +128,7 @@ class DiskQueue:
             segment = self._ahead[0]
             if self._window.chunks:
                 last = self._window.chunks[-1].place
-                if last is not segment and last.inherited:
+                if last is not segment and (last.inherited or segment.inherited):
                     return None
             try:
                 records = self._window.gather(segment.records(), limits)
@@ -400,6 +403,7 @@ class DiskQueue:
             last.remembered.clear()
             last.close()
         segment = Segment(self._path(last.number + 1), self._aside.keep)
+        segment.inherited = last.inherited
         self._ahead.append(segment)
         return segment
 

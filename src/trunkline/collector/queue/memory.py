@@ -40,7 +40,8 @@ class MemoryQueue:
             return chunk.records[0].oldest_ms
         return self._records[0].oldest_ms if self._records else None
 
-    def append(self, fragments: Sequence[Fragment]) -> int:
+    def append(self, fragments: Sequence[Fragment], *, inherited: bool = False) -> int:
+        del inherited  # what another process has kept on a disk is not moved into memory
         before = self.samples
         for record in as_records(fragments):
             self._records.append(record)

@@ -72,6 +72,7 @@ class RemoteWrite:
         self._headers = _headers(config.headers)
         self._added: tuple[Resource, bytes] | None = None  # sources lend one resource to all of their series
         self._announcements = Announcements(config.translation)
+        self._last_lanes: dict[str, int] = {}  # of sources that have sent more than one
 
     def encoder(self, table: Table) -> Encoder:
         made: Encoder = self._samples(table)
@@ -80,7 +81,7 @@ class RemoteWrite:
         return WithMetadata(table, self._announcements, made) if self._config.send_metadata else made
 
     def _samples(self, table: Table) -> Encoder:
-        return SourceEncoder(table, self._encode)
+        return SourceEncoder(table, self._encode, self._last_lanes)
 
     def join(self, fragments: Sequence[Fragment]) -> bytes:
         return template.join((fragment.data, fragment.raw_bytes) for fragment in fragments)

@@ -30,11 +30,15 @@ class SourceEncoder:
     """The fragments of one source. All it keeps of a series is its place in the template of a lane.
 
     `encode_labels` is asked when a series is first sent, and again when it comes back after a while; what it refuses
-    (None) only when the series is decided anew.
+    (None) only when the series is decided anew. `last` has the last lane that was sent of a source, by its key,
+    unless that is its first, and outlives this encoder: when series come, or come back in another slot, nothing is sent before that lane is settled.
     """
 
-    def __init__(self, table: Table, encode_labels: Callable[[Series], bytes | None]) -> None:
+    def __init__(
+        self, table: Table, encode_labels: Callable[[Series], bytes | None], last: dict[str, int]
+    ) -> None:
         self._table = table
+        self._last = last
         self._encode_labels = encode_labels
         self._lanes: list[_Lane] = []
         self._refused: set[int] = set()
@@ -57,7 +61,20 @@ class SourceEncoder:
             ]
         if batch.extras:
             fragments += self._encode_extras(batch.extras)
-        return fragments
+        return self._behind_the_last(fragments, batch) if fragments else fragments
+
+    def _behind_the_last(self, fragments: list[Fragment], batch: Batch) -> Sequence[Fragment]:
+        """All that a source sent before its last lane is settled when that lane is."""
+        key, usual, newest = self._table.key, self._lanes[0].id, fragments[-1].lane
+        last = self._last.get(key, usual)
+        if newest != usual:
+            self._last[key] = newest
+        else:
+            self._last.pop(key, None)
+        if not batch.changed or last == fragments[0].lane:
+            return fragments
+        stamp = batch.timestamp_ms
+        return [Fragment(last, b"", 0, 0, stamp, stamp), *fragments]
 
     def _prepare(self, batch: Batch) -> None:
         """Bring the templates up to date with what the batch holds."""
