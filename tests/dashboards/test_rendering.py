@@ -15,7 +15,7 @@ from trunkline.cli.main import main
 from trunkline.dashboards.queries import filled, panel_queries, taken, variables
 from trunkline.dashboards.rendering import RULES, dashboards, files
 from trunkline.dashboards.rules import ALERTS
-from trunkline.dashboards.scope import VARIABLES
+from trunkline.dashboards.scope import ACCOUNT, CLUSTER, FAMILY, REGION, SERVICE, TASK, VARIABLES
 
 UIDS = ["trunkline-fleet", "trunkline-service", "trunkline-ecs-tasks", "trunkline-collectors"]
 DASHBOARDS = dashboards()
@@ -84,6 +84,26 @@ def test_every_panel_is_described_and_measured(dashboard: dict[str, Any]) -> Non
             assert panel["fieldConfig"]["defaults"]["unit"], panel["title"]
         if panel["type"] in {"timeseries", "state-timeline"}:
             assert all(target["legendFormat"] for target in panel["targets"]), panel["title"]
+
+
+@each_dashboard
+def test_legends_tell_lines_apart(dashboard: dict[str, Any]) -> None:
+    """By every label a query keeps: cluster and family are told by the rest, and so is all that a task's id implies."""
+    for query in panel_queries(dashboard):
+        grouped = re.search(r"\bby \(([^)]*)\)", query.expr)
+        if not query.legend or not grouped:
+            continue
+        told = set(re.findall(r"\{\{(.+?)\}\}", query.legend)) | {"le", CLUSTER, FAMILY}
+        if TASK in told:
+            told |= {ACCOUNT, REGION, SERVICE}
+        assert set(grouped[1].split(", ")) <= told, str(query)
+
+
+@each_dashboard
+def test_titles_of_figures_fit_a_window_of_1280_pixels(dashboard: dict[str, Any]) -> None:
+    for panel in charts(dashboard):
+        if panel["type"] == "stat":
+            assert len(panel["title"]) <= 4.5 * panel["gridPos"]["w"], panel["title"]
 
 
 @each_dashboard

@@ -48,15 +48,15 @@ def _now() -> list[PanelBuilder]:
     return [
         figure("Collectors", "Collectors that report of themselves.", f"count({chosen('up', OURS)} == 1)"),
         figure(
-            "Failed scrapes per second",
-            "Collections that gave nothing.",
+            "Failed scrapes",
+            "Collections per second that gave nothing.",
             f"sum({FAILED}) or vector(0)",
             unit="cps",
             steps=((0.001, RED),),
         ),
         figure(
-            "Refused in the last hour",
-            "Samples given up for good.",
+            "Refused in 1 h",
+            "Samples given up for good in the last hour.",
             f"sum({REFUSED}) or vector(0)",
             steps=ANY,
         ),

@@ -77,7 +77,7 @@ def _now() -> list[PanelBuilder]:
             f"sum({CPU_USED}) / {UNITS_PER_VCPU}",
         ),
         figure(
-            "CPU, of reserved",
+            "CPU share",
             "Use of all chosen tasks over what they reserve. Low for long: they could be smaller.",
             f"sum({CPU_USED}) / sum({CPU_RESERVED})",
             unit="percentunit",
@@ -85,7 +85,7 @@ def _now() -> list[PanelBuilder]:
         ),
         figure("Memory used", "Memory in use by all chosen tasks.", f"sum({MEMORY_USED})", unit="mbytes"),
         figure(
-            "Memory, of reserved",
+            "Memory share",
             "Use of all chosen tasks over what they reserve.",
             f"sum({MEMORY_USED}) / sum({MEMORY_RESERVED})",
             unit="percentunit",

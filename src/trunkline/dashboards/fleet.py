@@ -45,7 +45,13 @@ ANY: Final[Steps] = ((1, RED),)
 KEYS: Final = {ACCOUNT: "Account", REGION: "Region", CLUSTER: "Cluster", SERVICE: "Service"}
 TASK_KEYS: Final = {**KEYS, FAMILY: "Family", TASK: "Task"}
 UP: Final = chosen("up")
-REFUSED: Final = f"increase({chosen('trunkline_refused_samples_total')}[1h])"
+REFUSED: Final = (
+    f"(max_over_time({chosen('trunkline_refused_samples_total')}[1h]) "
+    f"unless {chosen('trunkline_refused_samples_total')} offset 1h "
+    f"or increase({chosen('trunkline_refused_samples_total')}[1h]))"
+)
+"""In the last hour, series by series. A reason's first refusal makes its series, and no growth contains a first value."""
+
 REFUSED_PER_SECOND: Final = (
     f"sum by ({ACCOUNT}, reason) ({rate('trunkline_refused_samples_total')}) "
     f"or on ({ACCOUNT}) sum by ({ACCOUNT}) ({UP}) * 0"

@@ -25,12 +25,14 @@ NOT_OURS: Final = f'job!="{COLLECTOR_JOB}"'
 """The collector in the task has metrics with the same names, of its own process."""
 
 PER_TARGET: Final = f"{PER_SERVICE}, {TASK}, job, instance"
-TARGET_LEGEND: Final = f"{TASK_LEGEND} {{{{job}}}}"
+TARGET_LEGEND: Final = f"{TASK_LEGEND} {{{{job}}}} {{{{instance}}}}"
 REQUEST_NAMES: Final = ".+_requests_total|.+_requests_seconds_count|.+_requests_count"
 DURATION_NAMES: Final = ".+_(duration|latency|requests|time)_seconds_bucket"
 STATUS_LABELS: Final = "status,code,status_code,http_status_code,http_response_status_code"
 
 REQUESTS: Final = rate("", '__name__="$requests"', NOT_OURS)
+ANSWERED: Final = rate("", '__name__="$requests"', NOT_OURS, '$status!=""')
+"""Where the label holds no status, nothing can be said of failures: that is no share of 0."""
 FAILED: Final = rate("", '__name__="$requests"', NOT_OURS, '$status=~"5.."')
 UP: Final = chosen("up", NOT_OURS)
 
@@ -83,7 +85,7 @@ def _duration(part: str) -> str:
 def _requests() -> list[PanelBuilder]:
     buckets = f"sum by (le, {PER_SERVICE}) ({_duration('bucket')})"
     quantiles = (
-        Query(f"histogram_quantile({share}, {buckets})", f"{{{{{SERVICE}}}}} p{share * 100:g}")
+        Query(f"histogram_quantile({share}, {buckets})", f"{SERVICE_LEGEND} p{share * 100:g}")
         for share in (0.5, 0.95, 0.99)
     )
     seconds = f"sum by ({PER_SERVICE}) ({_duration('sum')})"
@@ -106,8 +108,8 @@ def _requests() -> list[PanelBuilder]:
             "Failed requests",
             "Share of the requests answered with a status of 500 or more.",
             Query(
-                f"(sum by ({PER_SERVICE}) ({FAILED}) or sum by ({PER_SERVICE}) ({REQUESTS}) * 0) "
-                f"/ sum by ({PER_SERVICE}) ({REQUESTS})",
+                f"(sum by ({PER_SERVICE}) ({FAILED}) or sum by ({PER_SERVICE}) ({ANSWERED}) * 0) "
+                f"/ sum by ({PER_SERVICE}) ({ANSWERED})",
                 SERVICE_LEGEND,
             ),
             unit="percentunit",
