@@ -4,6 +4,7 @@ import asyncio
 import json
 from array import array
 from email.utils import formatdate
+from functools import partial
 from pathlib import Path
 from time import time
 from typing import Any
@@ -107,90 +108,66 @@ def test_monotonic_sums_are_counters() -> None:
     assert labels(series)["__name__"] == "system_processes_created_total"
 
 
-@pytest.mark.parametrize(
-    ("status", "body", "kind", "reason", "words"),
-    [
-        (403, '{"message":"Missing Authentication Token"}', Hold, "forbidden", "signature was not accepted"),
-        (
-            403,
-            '{"message":"User: x is not authorized to perform: aps:RemoteWrite"}',
-            Hold,
-            "forbidden",
-            "give it aps:",
-        ),
-        (
-            403,
-            '{"message":"The security token included in the request is expired"}',
-            Hold,
-            "forbidden",
-            "has expired",
-        ),
-        (404, '{"message":"Workspace not found"}', Hold, "not_found", "compare the workspace id, the region"),
-        (413, "too big", TooLarge, "too_large", "answered 413: too big"),
-        (429, '{"message":"Rate exceeded"}', RetryLater, "throttled", "Rate exceeded"),
-        (503, "", RetryLater, "server_error", "answered 503"),
-        (
-            400,
-            "per-user series limit of 10000000 exceeded, Capacity from",
-            NotNow,
-            "series_limit",
-            "Capacity",
-        ),
-        (400, "duplicate sample for timestamp", Rejected, "duplicate_timestamp", "duplicate"),
-        (400, "series has too many labels", Rejected, "labels", "too many labels"),
-        (302, "moved", Hold, "misdirected", "check the endpoint's path"),
-        (405, "", Hold, "misdirected", "not a URL that takes remote write"),
-        (422, "?", Rejected, "bad_request", "answered 422"),
-        (400, "per-labelset series limit of 5 exceeded", NotNow, "labelset_limit", "per-labelset"),
-        (429, "per-user series limit (5000000) exceeded", NotNow, "series_limit", "5000000"),
-        (429, "ingestion rate limit (70000) exceeded while adding 5 samples", RetryLater, "throttled", "7"),
-        (
-            400,
-            "failed pushing to ingester: user=u: per-user series limit of 10 exceeded (err-mimir-max-series-per-user)",
-            NotNow,
-            "series_limit",
-            "err-mimir",
-        ),
-        (
-            400,
-            'out of order sample; series={__name__="per_metric_series limit"}',
-            Rejected,
-            "out_of_order",
-            "",
-        ),
-        (400, "out-of-order-rate-limit exceeded", NotNow, "out_of_order_rate", "rate"),
-        (
-            409,
-            "store locally for endpoint 127.0.0.1:10907: add 1 samples: out of order sample",
-            Rejected,
-            "out_of_order",
-            "add 1",
-        ),
-        (
-            409,
-            "forwarding: add 1 samples: duplicate sample for timestamp",
-            Rejected,
-            "duplicate_timestamp",
-            "",
-        ),
-        (400, 'unsupported path requested: "/write"', Hold, "misdirected", "check the endpoint's path"),
-        (400, "Client sent an HTTP request to an HTTPS server.", Hold, "misdirected", "endpoint's path"),
-        (400, "The plain HTTP request was sent to HTTPS port", Hold, "misdirected", "endpoint's path"),
-        (400, '{"message":"Rate exceeded"}', RetryLater, "throttled", "Rate exceeded"),
-        (400, '{"message":"The security token included in the request is invalid"}', Hold, "forbidden", ""),
-        (500, "too old sample", Rejected, "too_old", "too old"),
-        (500, "panic: too old samples bug", RetryLater, "server_error", "panic"),
-    ],
-)
-def test_an_answer_says_what_happens_next(
-    status: int, body: str, kind: type, reason: str, words: str
-) -> None:
+def answered(kind: type, status: int, body: str, reason: str, words: str = "") -> None:
     problem = outcome(Response(status, "Reason", {}, body.encode()), AMP)
     assert type(problem) is kind
     assert isinstance(problem, Hold | NotNow | RetryLater | Rejected | TooLarge)
     assert problem.reason == reason
     assert words in str(problem)
     assert str(problem).startswith(f"{AMP} answered {status}")
+
+
+def test_what_is_misconfigured_is_held_until_somebody_mends_it() -> None:
+    check = partial(answered, Hold)
+    missing = '{"message":"Missing Authentication Token"}'
+    check(403, missing, "forbidden", "signature was not accepted")
+    denied = '{"message":"User: x is not authorized to perform: aps:RemoteWrite"}'
+    check(403, denied, "forbidden", "give it aps:")
+    expired = '{"message":"The security token included in the request is expired"}'
+    check(403, expired, "forbidden", "has expired")
+    check(400, '{"message":"The security token included in the request is invalid"}', "forbidden")
+    check(404, '{"message":"Workspace not found"}', "not_found", "compare the workspace id, the region")
+    check(302, "moved", "misdirected", "check the endpoint's path")
+    check(405, "", "misdirected", "not a URL that takes remote write")
+    check(400, 'unsupported path requested: "/write"', "misdirected", "check the endpoint's path")
+    check(400, "Client sent an HTTP request to an HTTPS server.", "misdirected", "endpoint's path")
+    check(400, "The plain HTTP request was sent to HTTPS port", "misdirected", "endpoint's path")
+
+
+def test_what_passes_by_itself_is_tried_again_later() -> None:
+    check = partial(answered, RetryLater)
+    check(429, '{"message":"Rate exceeded"}', "throttled", "Rate exceeded")
+    check(400, '{"message":"Rate exceeded"}', "throttled", "Rate exceeded")
+    check(429, "ingestion rate limit (70000) exceeded while adding 5 samples", "throttled", "7")
+    check(503, "", "server_error", "answered 503")
+    check(500, "panic: too old samples bug", "server_error", "panic")
+
+
+def test_what_a_limit_keeps_out_is_not_for_now() -> None:
+    check = partial(answered, NotNow)
+    amp = "per-user series limit of 10000000 exceeded, Capacity from"
+    check(400, amp, "series_limit", "Capacity")
+    check(429, "per-user series limit (5000000) exceeded", "series_limit", "5000000")
+    mimir = "per-user series limit of 10 exceeded (err-mimir-max-series-per-user)"
+    check(400, f"failed pushing to ingester: user=u: {mimir}", "series_limit", "err-mimir")
+    check(400, "per-labelset series limit of 5 exceeded", "labelset_limit", "per-labelset")
+    check(400, "out-of-order-rate-limit exceeded", "out_of_order_rate", "rate")
+
+
+def test_what_will_never_be_taken_is_rejected() -> None:
+    check = partial(answered, Rejected)
+    check(400, "duplicate sample for timestamp", "duplicate_timestamp", "duplicate")
+    check(400, "series has too many labels", "labels", "too many labels")
+    check(422, "?", "bad_request", "answered 422")
+    check(500, "too old sample", "too_old", "too old")
+    check(400, 'out of order sample; series={__name__="per_metric_series limit"}', "out_of_order")
+    thanos = "store locally for endpoint 127.0.0.1:10907: add 1 samples: out of order sample"
+    check(409, thanos, "out_of_order", "add 1")
+    check(409, "forwarding: add 1 samples: duplicate sample for timestamp", "duplicate_timestamp")
+
+
+def test_a_request_that_is_too_large_is_known_as_such() -> None:
+    answered(TooLarge, 413, "too big", "too_large", "answered 413: too big")
 
 
 def test_a_redirect_names_the_url_to_write() -> None:

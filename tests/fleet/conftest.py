@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import pytest
 from tests.simulator.frontdoor_live import Live, running
 
+from trunkline.fleet.deploy import deploy_fleet, destroy_fleet
 from trunkline.fleet.model import Fleet, MonitoringAccount, Service, WorkloadAccount
 from trunkline.fleet.sessions import AccessKey, Sessions, key_sessions
 
@@ -25,9 +27,28 @@ def sessions(live: Live) -> Sessions:
 
 
 def administrators(live: Live, accounts: Iterable[str]) -> Sessions:
+    """Sessions that may do everything in their accounts."""
     keys = {account: live.door.add_account(account) for account in accounts}
     known = {account: AccessKey(key.access_key_id, key.secret_access_key) for account, key in keys.items()}
     return key_sessions(known, live.door.url)
+
+
+@contextmanager
+def standing(fleet: Fleet, sessions: Sessions) -> Iterator[None]:
+    """The fleet deployed, and removed with everything its stacks retain."""
+    deploy_fleet(fleet, sessions, lambda _: None)
+    yield
+    destroy_fleet(fleet, sessions, lambda _: None, images=True, logs=True, data=True)
+
+
+def one_shop(name: str, monitoring: str, workload: str) -> Fleet:
+    """One service without tasks, in one account and region."""
+    service = Service(name="shop", desired_count=0)
+    return Fleet(
+        name=name,
+        monitoring=MonitoringAccount(account_id=monitoring, region="eu-west-1"),
+        workloads=(WorkloadAccount(account_id=workload, regions=("eu-west-1",), services=(service,)),),
+    )
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from tests.fleet.kinds_of_fleets import ENDPOINTS
 
 from trunkline.errors import FleetError
 from trunkline.fleet.deploy import Deployment, Event, deploy_fleet, destroy_fleet
@@ -18,7 +19,6 @@ from trunkline.fleet.sessions import Sessions
 from trunkline.fleet.stacks import stack_outputs
 
 CLUSTER = "ecs-xaccount-metrics-demo"
-ENDPOINTS = ("aps-workspaces", "sts", "ecr.api", "ecr.dkr", "logs", "s3")
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.fleet.conftest import administrators
+from tests.fleet.conftest import administrators, standing
 from tests.simulator.frontdoor_live import Live
 
 from trunkline.fleet.deploy import deploy_fleet, destroy_fleet
@@ -54,9 +54,8 @@ def sessions(live: Live) -> Sessions:
 
 @pytest.fixture(scope="module")
 def deployed(sessions: Sessions) -> Iterator[None]:
-    deploy_fleet(FLEET, sessions, lambda _: None)
-    yield
-    destroy_fleet(FLEET, sessions, lambda _: None, images=True, logs=True, data=True)
+    with standing(FLEET, sessions):
+        yield
 
 
 def stacks(sessions: Sessions) -> list[Any]:

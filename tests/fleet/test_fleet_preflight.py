@@ -19,7 +19,9 @@ from trunkline.fleet.model import (
     WorkloadAccount,
     Workspace,
 )
-from trunkline.fleet.preflight import NEEDED_ENDPOINTS, Finding, preflight
+from trunkline.fleet.networks import ENDPOINTS
+from trunkline.fleet.preflight import preflight
+from trunkline.fleet.preflight.finding import Finding
 from trunkline.fleet.sessions import AccessKey, Sessions, key_sessions
 
 MONITORING, WORKLOAD, REGION = "111111111111", "222222222222", "eu-west-1"
@@ -246,10 +248,10 @@ def test_networks_that_exist(aws: Client, sessions: Sessions) -> None:
     def check(network: Network, *expected: tuple[str, str, str]) -> None:
         assert bad(preflight(with_network(network), sessions)) == list(expected)
 
-    names = ", ".join(NEEDED_ENDPOINTS)
+    names = ", ".join(ENDPOINTS)
     closed = f"no route to the internet leads from {subnet}, and there are no VPC endpoints of {names}"
     check(network, ("error", "way out", closed))
-    check(replace(network, endpoints=NEEDED_ENDPOINTS))
+    check(replace(network, endpoints=ENDPOINTS))
     check(
         replace(network, subnets=("subnet-0123456789abcdef0",)),
         ("error", "network", "there is no subnet-0123456789abcdef0 in this region"),
@@ -273,7 +275,7 @@ def test_a_vpc_that_has_other_addresses_than_the_file_says(aws: Client, sessions
     vpc = ec2.create_vpc(CidrBlock="10.50.0.0/16")["Vpc"]["VpcId"]
     subnet = ec2.create_subnet(VpcId=vpc, CidrBlock="10.50.1.0/24")["Subnet"]["SubnetId"]
     network = Network(
-        kind="existing", vpc_id=vpc, subnets=(subnet,), endpoints=NEEDED_ENDPOINTS, cidr="10.51.0.0/16"
+        kind="existing", vpc_id=vpc, subnets=(subnet,), endpoints=ENDPOINTS, cidr="10.51.0.0/16"
     )
     assert bad(preflight(with_network(network), sessions)) == [
         ("error", "addresses", f"{vpc} has 10.50.0.0/16, and the file says 10.51.0.0/16")

@@ -11,7 +11,9 @@ import pytest
 
 from trunkline.errors import FleetError
 from trunkline.fleet.model import TAG, Fleet, MonitoringAccount, Service, WorkloadAccount, Workspace
-from trunkline.fleet.proof import Proof, clear_task_definitions, leftovers
+from trunkline.fleet.proof import leftovers
+from trunkline.fleet.proof.leftover import Proof
+from trunkline.fleet.proof.task_definitions import clear_task_definitions
 from trunkline.fleet.sessions import Sessions
 
 MONITORING, WORKLOAD = "111111111111", "222222222222"

@@ -6,11 +6,10 @@ import json
 from collections.abc import Iterator
 
 import pytest
-from tests.fleet.conftest import administrators
+from tests.fleet.conftest import administrators, one_shop, standing
 from tests.simulator.frontdoor_live import Live
 
-from trunkline.fleet.deploy import Deployment, Event, deploy_fleet, destroy_fleet
-from trunkline.fleet.model import Fleet, MonitoringAccount, Service, WorkloadAccount
+from trunkline.fleet.deploy import Deployment, Event, deploy_fleet
 from trunkline.fleet.plan import plan_fleet, render
 from trunkline.fleet.run import RunError
 from trunkline.fleet.sessions import Sessions
@@ -18,15 +17,7 @@ from trunkline.fleet.status import fleet_status
 from trunkline.simulator.frontdoor.faults import Fault
 
 CENTRAL, SHOPS, REGION = "811111111111", "822222222222", "eu-west-1"
-FLEET = Fleet(
-    name="mended",
-    monitoring=MonitoringAccount(account_id=CENTRAL, region=REGION),
-    workloads=(
-        WorkloadAccount(
-            account_id=SHOPS, regions=(REGION,), services=(Service(name="shop", desired_count=0),)
-        ),
-    ),
-)
+FLEET = one_shop("mended", CENTRAL, SHOPS)
 NAMES = FLEET.names
 NOBODY = {
     "Version": "2012-10-17",
@@ -47,9 +38,8 @@ def sessions(live: Live) -> Sessions:
 
 @pytest.fixture(scope="module")
 def deployed(sessions: Sessions) -> Iterator[None]:
-    deploy_fleet(FLEET, sessions, lambda _: None)
-    yield
-    destroy_fleet(FLEET, sessions, lambda _: None, images=True, logs=True, data=True)
+    with standing(FLEET, sessions):
+        yield
 
 
 def meddle(sessions: Sessions) -> None:

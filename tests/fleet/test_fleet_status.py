@@ -6,26 +6,16 @@ import json
 from collections.abc import Iterator
 
 import pytest
-from tests.fleet.conftest import administrators
+from tests.fleet.conftest import administrators, one_shop, standing
 from tests.simulator.frontdoor_live import Live
 
-from trunkline.fleet.deploy import deploy_fleet, destroy_fleet
 from trunkline.fleet.drift import Drift
-from trunkline.fleet.model import Fleet, MonitoringAccount, Service, WorkloadAccount
 from trunkline.fleet.sessions import Sessions
 from trunkline.fleet.status import StackStatus, Status, fleet_status, render
 from trunkline.simulator.frontdoor.faults import Fault
 
 CENTRAL, SHOPS = "711111111111", "722222222222"
-FLEET = Fleet(
-    name="watched",
-    monitoring=MonitoringAccount(account_id=CENTRAL, region="eu-west-1"),
-    workloads=(
-        WorkloadAccount(
-            account_id=SHOPS, regions=("eu-west-1",), services=(Service(name="shop", desired_count=0),)
-        ),
-    ),
-)
+FLEET = one_shop("watched", CENTRAL, SHOPS)
 CLUSTER = FLEET.names.cluster
 
 
@@ -36,9 +26,8 @@ def sessions(live: Live) -> Sessions:
 
 @pytest.fixture(scope="module")
 def deployed(sessions: Sessions) -> Iterator[None]:
-    deploy_fleet(FLEET, sessions, lambda _: None)
-    yield
-    destroy_fleet(FLEET, sessions, lambda _: None, images=True, logs=True, data=True)
+    with standing(FLEET, sessions):
+        yield
 
 
 def named(status: Status, stack: str) -> StackStatus:

@@ -8,10 +8,8 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -19,6 +17,7 @@ from typing import Any
 
 import boto3
 import pytest
+from tests.simulator.world_live import simulator_up, trunkline, until
 
 from trunkline.fleet.images import push_image
 from trunkline.simulator.control import ControlClient
@@ -27,7 +26,6 @@ MONITORING, WORKLOAD, REGION = "111111111111", "222222222222", "eu-west-1"
 CLUSTER, GROUP, REPOSITORY = "chain", "chain", "chain/collector"
 EXECUTION_POLICY = "arn:aws:iam::aws:policy/service-role/AmazonECSTaskExecutionRolePolicy"
 WRITE_POLICY = "arn:aws:iam::aws:policy/AmazonPrometheusRemoteWriteAccess"
-PATIENCE_S = 40.0
 
 CONFIGURATION = """
 receivers:
@@ -191,33 +189,12 @@ def statement(**parts: object) -> dict[str, object]:
     return {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", **parts}]}
 
 
-def until(find: Callable[[], Any], shown: Callable[[], object]) -> Any:
-    deadline = time.monotonic() + PATIENCE_S
-    while time.monotonic() < deadline:
-        if found := find():
-            return found
-        time.sleep(0.2)
-    pytest.fail(f"not within {PATIENCE_S:g} s; there is: {shown()}")
-
-
-def trunkline(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "trunkline", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
-
-
 @pytest.fixture(scope="module")
 def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
-    state_dir = tmp_path_factory.mktemp("world") / "state"
-    started = trunkline("simulator", "up", "--detach", "--state-dir", str(state_dir))
-    assert started.returncode == 0, started.stderr
-    try:
+    with simulator_up(tmp_path_factory) as state_dir:
         chain = Chain(state_dir)
         chain.build()
         yield chain
-    finally:
-        ended = trunkline("simulator", "down", "--state-dir", str(state_dir))
-    assert ended.returncode == 0, ended.stderr
-    assert not state_dir.exists()
 
 
 def assumed(role: str) -> str:

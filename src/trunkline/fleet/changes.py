@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from trunkline.errors import FleetError
+from trunkline.fleet.lists import pages, tags_of
 from trunkline.fleet.templates import MAX_TEMPLATE_BYTES
 from trunkline.fleet.watch import Halt, HaltedError, new_token
 
@@ -196,8 +197,7 @@ def delete_change_set(cloudformation: Any, arn: str) -> None:
 
 def delete_abandoned(cloudformation: Any, name: str) -> int:
     """Delete the change sets of ours that nobody will execute any more; how many there were."""
-    pages = cloudformation.get_paginator("list_change_sets").paginate(StackName=name)
-    found = [each for page in pages for each in page["Summaries"]]
+    found = list(pages(cloudformation, "list_change_sets", "Summaries", StackName=name))
     abandoned = [
         each["ChangeSetId"]
         for each in found
@@ -218,11 +218,10 @@ def stack_template(cloudformation: Any, name: str) -> dict[str, Any]:
 def is_as_wanted(cloudformation: Any, found: Mapping[str, Any], stack: Stack) -> bool:
     """Whether the stack has this very template, these parameters and tags, so that nothing is to be computed."""
     given = {each["ParameterKey"]: each["ParameterValue"] for each in found.get("Parameters", ())}
-    tags = {each["Key"]: each["Value"] for each in found.get("Tags", ())}
     template = json.loads(stack.template)
     wanted = {name: str(each.get("Default", "")) for name, each in template.get("Parameters", {}).items()}
     wanted |= {name: given[name] for name in stack.previous if name in given}
-    if tags != dict(stack.tags) or given != {**wanted, **stack.parameters}:
+    if tags_of(found) != dict(stack.tags) or given != {**wanted, **stack.parameters}:
         return False
     return bool(stack_template(cloudformation, found["StackId"]) == template)
 

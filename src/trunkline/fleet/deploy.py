@@ -96,26 +96,17 @@ def deploy_fleet(
     for stack in fleet_stacks(fleet):
         Stack(name=stack.name, template=run.templates[stack]).body()
     work = _Deploy(run, push, repair=repair)
-    try:
-        # In a thread as well: an interrupt then reaches whoever waits, never the work itself.
-        run.side_by_side(quietly(lambda _: work.monitoring()), [None], 1)
+    with run.interruptible():
+        run.alone(quietly(work.monitoring))
         if work.outputs and any(unit_stacks(fleet)):
-            run.side_by_side(
-                quietly(lambda _: deploy_units(run, work.outputs, push, repair=repair)), [None], 1
-            )
+            run.alone(quietly(lambda: deploy_units(run, work.outputs, push, repair=repair)))
         if work.outputs:
             run.side_by_side(quietly(work.workload), fleet.workloads, accounts_at_once)
         if work.outputs and peers(fleet):
-            run.side_by_side(quietly(lambda _: work.peering()), [None], 1)
-    except KeyboardInterrupt:
-        raise InterruptedRunError(run.results(_all(fleet))) from None
-    accounts = run.results(_all(fleet))
+            run.alone(quietly(work.peering))
+    accounts = run.results()
     run.raise_unless_well(accounts)
     return _deployment(work.outputs, accounts)
-
-
-def _all(fleet: Fleet) -> tuple[FleetStack, ...]:
-    return (*fleet_stacks(fleet), *unit_stacks(fleet))
 
 
 def _deployment(outputs: Mapping[str, str], accounts: tuple[AccountResult, ...]) -> Deployment:

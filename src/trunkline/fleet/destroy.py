@@ -17,27 +17,26 @@ from typing import Any, Final
 from botocore.exceptions import BotoCoreError, ClientError
 
 from trunkline.errors import FleetError
+from trunkline.fleet.lists import pages, tags_of
 from trunkline.fleet.members import with_members
 from trunkline.fleet.model import TAG, Fleet, WorkloadAccount
 from trunkline.fleet.networks import peers
 from trunkline.fleet.order import (
     FleetStack,
-    fleet_stacks,
     global_stack,
     monitoring_stack,
     peering_stack,
     regional_stacks,
     regions_of,
-    unit_stacks,
 )
 from trunkline.fleet.pace import CALLS_PER_S, Place
-from trunkline.fleet.proof import Proof, clear_task_definitions
+from trunkline.fleet.proof.leftover import Proof
+from trunkline.fleet.proof.task_definitions import clear_task_definitions
 from trunkline.fleet.retained import Kept, KeptKind, find_retained, remove_retained
 from trunkline.fleet.run import (
     MAX_ACCOUNTS_AT_ONCE,
     MAX_REGIONS_AT_ONCE,
     AccountResult,
-    InterruptedRunError,
     OnProgress,
     Run,
     quietly,
@@ -89,13 +88,11 @@ def destroy_fleet(
     run = Run(fleet, sessions, on_progress, halt, calls_per_s)
     told: dict[KeptKind, bool] = {"images": images, "logs": logs, "data": data}
     work = _Destroy(run, frozenset(kind for kind, is_told in told.items() if is_told), beyond)
-    try:
+    with run.interruptible():
         run.side_by_side(quietly(work.workload), fleet.workloads, accounts_at_once)
-        if not work.failed(run.results((*fleet_stacks(fleet), *unit_stacks(fleet)))):
-            run.side_by_side(quietly(lambda _: work.monitoring()), [None], 1)
-    except KeyboardInterrupt:
-        raise InterruptedRunError(run.results((*fleet_stacks(fleet), *unit_stacks(fleet)))) from None
-    return work.removal(run.results((*fleet_stacks(fleet), *unit_stacks(fleet))))
+        if not work.failed(run.results()):
+            run.alone(quietly(work.monitoring))
+    return work.removal(run.results())
 
 
 def stacks_beyond(fleet: Fleet, proof: Proof) -> set[tuple[str, str]]:
@@ -255,16 +252,10 @@ class _Destroy:
 
 def tagged_stacks(cloudformation: Any, fleet_name: str) -> set[str]:
     """The names of the stacks in a region that carry the fleet's tag."""
-    pages = cloudformation.get_paginator("describe_stacks").paginate()
-    stacks = (stack for page in pages for stack in page["Stacks"])
     return {
         stack["StackName"]
-        for stack in stacks
-        if _tags(stack).get(TAG) == fleet_name
+        for stack in pages(cloudformation, "describe_stacks", "Stacks")
+        if tags_of(stack).get(TAG) == fleet_name
         and stack["StackStatus"] != "DELETE_COMPLETE"
         and not stack["StackName"].startswith(_OF_A_STACK_SET)
     }
-
-
-def _tags(stack: Mapping[str, Any]) -> dict[str, str]:
-    return {tag["Key"]: tag["Value"] for tag in stack.get("Tags", ())}

@@ -24,6 +24,7 @@ from trunkline.aws.iam import (
     managed_policy,
     parse_policy,
 )
+from trunkline.fleet.lists import pages
 
 _SESSION: Final = "0" * 32
 """In place of a task's id in the name of its session."""
@@ -83,15 +84,10 @@ def read_role(iam: Any, name: str) -> Role | None:
 
 
 def _identity_documents(iam: Any, name: str) -> Iterator[tuple[str, Any]]:
-    for title in _pages(iam, "list_role_policies", "PolicyNames", RoleName=name):
+    for title in pages(iam, "list_role_policies", "PolicyNames", RoleName=name):
         yield f"inline policy {title}", iam.get_role_policy(RoleName=name, PolicyName=title)["PolicyDocument"]
-    for item in _pages(iam, "list_attached_role_policies", "AttachedPolicies", RoleName=name):
+    for item in pages(iam, "list_attached_role_policies", "AttachedPolicies", RoleName=name):
         yield f"managed policy {item['PolicyArn']}", _managed_document(iam, item["PolicyArn"])
-
-
-def _pages(client: Any, operation: str, key: str, **parameters: Any) -> Iterator[Any]:
-    for page in client.get_paginator(operation).paginate(**parameters):
-        yield from page.get(key, [])
 
 
 def _managed_document(iam: Any, arn: str) -> Any:

@@ -19,7 +19,8 @@ from trunkline.fleet.members import with_members
 from trunkline.fleet.metrics import Route, senders
 from trunkline.fleet.model import Fleet
 from trunkline.fleet.order import monitoring_stack
-from trunkline.fleet.proof import Leftover, elsewhere
+from trunkline.fleet.proof import elsewhere
+from trunkline.fleet.proof.leftover import Leftover
 from trunkline.fleet.sessions import Sessions
 from trunkline.fleet.stacks import stack_outputs
 from trunkline.fleet.templates import MonitoringOutput

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from trunkline.dashboards.grafana import Grafana
 from trunkline.errors import FleetError
+from trunkline.fleet.lists import pages
 from trunkline.fleet.model import Fleet
 from trunkline.fleet.sessions import Sessions
 from trunkline.fleet.stacks import stack_outputs
@@ -83,8 +84,8 @@ def _admit(client: Any, workspace: str, admins: tuple[str, ...], tell: Callable[
     """Let those administer it who do not yet; others keep what they have."""
     if not admins:
         return False
-    pages = client.get_paginator("list_permissions").paginate(workspaceId=workspace)
-    known = {each["user"]["id"] for page in pages for each in page["permissions"] if each["role"] == "ADMIN"}
+    granted = pages(client, "list_permissions", "permissions", workspaceId=workspace)
+    known = {each["user"]["id"] for each in granted if each["role"] == "ADMIN"}
     users = [{"id": each, "type": "SSO_USER"} for each in admins if each not in known]
     if not users:
         return False
@@ -103,10 +104,9 @@ def _admit(client: Any, workspace: str, admins: tuple[str, ...], tell: Callable[
 def _token(client: Any, workspace: str) -> Iterator[str]:
     """A token of a service account, which goes with it; one that an interrupted run left goes first."""
     own = {"workspaceId": workspace}
-    for page in client.get_paginator("list_workspace_service_accounts").paginate(**own):
-        for each in page["serviceAccounts"]:
-            if each["name"] == _SERVICE_ACCOUNT:
-                client.delete_workspace_service_account(serviceAccountId=each["id"], **own)
+    for each in pages(client, "list_workspace_service_accounts", "serviceAccounts", **own):
+        if each["name"] == _SERVICE_ACCOUNT:
+            client.delete_workspace_service_account(serviceAccountId=each["id"], **own)
     made = client.create_workspace_service_account(name=_SERVICE_ACCOUNT, grafanaRole="ADMIN", **own)
     own["serviceAccountId"] = made["id"]
     try:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+from trunkline.fleet.lists import pages
 from trunkline.fleet.model import Fleet, Organization, WorkloadAccount
 from trunkline.fleet.sessions import Sessions
 from trunkline.fleet.templates.organization import UNITS_NETWORK
@@ -45,8 +46,8 @@ def _member(organization: Organization, account_id: str) -> WorkloadAccount:
 
 def _accounts(client: Any, unit: str) -> Iterator[str]:
     """Of a unit and of those below it."""
-    for page in client.get_paginator("list_accounts_for_parent").paginate(ParentId=unit):
-        yield from (each["Id"] for each in page["Accounts"] if each["Status"] == "ACTIVE")
-    for page in client.get_paginator("list_organizational_units_for_parent").paginate(ParentId=unit):
-        for each in page["OrganizationalUnits"]:
-            yield from _accounts(client, each["Id"])
+    for each in pages(client, "list_accounts_for_parent", "Accounts", ParentId=unit):
+        if each["Status"] == "ACTIVE":
+            yield each["Id"]
+    for each in pages(client, "list_organizational_units_for_parent", "OrganizationalUnits", ParentId=unit):
+        yield from _accounts(client, each["Id"])

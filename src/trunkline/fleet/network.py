@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from trunkline.errors import FleetError
+from trunkline.fleet.lists import filtered, pages
 from trunkline.fleet.model import Fleet, Network
 from trunkline.fleet.networks import peers
 from trunkline.fleet.templates import BaseParameter, PeeringParameter, ServicesParameter
@@ -30,10 +31,10 @@ def default_subnets(ec2: Any) -> tuple[str, ...]:
 
     Raises `FleetError` when the region has no default VPC, or one that lost its default subnets.
     """
-    vpcs = ec2.describe_vpcs(Filters=[_filter("is-default", "true")])["Vpcs"]
+    vpcs = ec2.describe_vpcs(Filters=[filtered("is-default", "true")])["Vpcs"]
     if not vpcs:
         raise FleetError(f"there is no default VPC; {_remedy(ec2)}")
-    wanted = [_filter("vpc-id", vpcs[0]["VpcId"]), _filter("default-for-az", "true")]
+    wanted = [filtered("vpc-id", vpcs[0]["VpcId"]), filtered("default-for-az", "true")]
     subnets = ec2.describe_subnets(Filters=wanted)["Subnets"]
     if not subnets:
         raise FleetError(f"the default VPC has no default subnet; {_remedy(ec2)}")
@@ -45,13 +46,11 @@ def peering_parameters(fleet: Fleet, vpc_id: str, ec2: Any) -> dict[str, str]:
 
     Asked there and not of the stacks that make them: an account that cannot be entered keeps its way back.
     """
-    pages = ec2.get_paginator("describe_vpc_peering_connections").paginate(
-        Filters=[_filter("accepter-vpc-info.vpc-id", vpc_id), _filter("status-code", "active")]
-    )
+    wanted = [filtered("accepter-vpc-info.vpc-id", vpc_id), filtered("status-code", "active")]
+    connections = pages(ec2, "describe_vpc_peering_connections", "VpcPeeringConnections", Filters=wanted)
     found = {
         (each["RequesterVpcInfo"]["OwnerId"], each["RequesterVpcInfo"]["Region"]): each
-        for page in pages
-        for each in page["VpcPeeringConnections"]
+        for each in connections
         if each["AccepterVpcInfo"]["VpcId"] == vpc_id
     }
     return {
@@ -73,7 +72,7 @@ def _told_of_tables(network: Network, tables: tuple[str, ...]) -> dict[str, tupl
 
 def _route_tables(network: Network, ec2: Any) -> tuple[str, ...]:
     """For each subnet the table that leads it anywhere; a subnet without one of its own goes by the VPC's main one."""
-    found = ec2.describe_route_tables(Filters=[_filter("vpc-id", network.vpc_id)])["RouteTables"]
+    found = ec2.describe_route_tables(Filters=[filtered("vpc-id", network.vpc_id)])["RouteTables"]
     tables = {}
     for table in found:
         for each in table["Associations"]:
@@ -81,10 +80,6 @@ def _route_tables(network: Network, ec2: Any) -> tuple[str, ...]:
     if "main" not in tables:
         raise FleetError(f"{network.vpc_id} has no route table; check that it is the VPC of the subnets")
     return tuple(tables.get(subnet, tables["main"]) for subnet in network.subnets)
-
-
-def _filter(name: str, value: str) -> dict[str, Any]:
-    return {"Name": name, "Values": [value]}
 
 
 def _remedy(ec2: Any) -> str:

@@ -97,6 +97,11 @@ def fleet_stacks(fleet: Fleet) -> Iterator[FleetStack]:
         yield peering_stack(fleet)
 
 
+def all_stacks(fleet: Fleet) -> tuple[FleetStack, ...]:
+    """All of them, the StackSets last."""
+    return (*fleet_stacks(fleet), *unit_stacks(fleet))
+
+
 def regions_of(fleet: Fleet) -> tuple[str, ...]:
     """Every region that the fleet's file names, where anything of it may be or have been."""
     named = {fleet.monitoring.region, *(region for account in fleet.workloads for region in account.regions)}

@@ -80,10 +80,10 @@ def plan_fleet(
     for stack in fleet_stacks(fleet):
         Stack(name=stack.name, template=run.templates[stack]).body()
     planner = _Planner(run, repair=repair)
-    [monitoring] = run.side_by_side(planner.monitoring, [monitoring_stack(fleet)], 1)
-    [units] = run.side_by_side(lambda _: planner.units(), [None], 1)
+    monitoring = run.alone(lambda: planner.monitoring(monitoring_stack(fleet)))
+    units = run.alone(planner.units)
     accounts = run.side_by_side(planner.workload, fleet.workloads, accounts_at_once)
-    [peering] = run.side_by_side(lambda _: planner.peering(), [None], 1)
+    peering = run.alone(planner.peering)
     of_accounts = (stack for account in accounts for stack in account)
     return Plan(fleet.name, (*monitoring, *units, *of_accounts, *peering))
 

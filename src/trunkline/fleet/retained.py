@@ -14,6 +14,7 @@ from typing import Any, Final, Literal
 from botocore.exceptions import ClientError
 
 from trunkline.errors import FleetError
+from trunkline.fleet.lists import pages, tag_values
 from trunkline.fleet.model import TAG
 from trunkline.fleet.pace import Place
 
@@ -112,16 +113,14 @@ def _find_repository(place: Place, name: str) -> Iterator[tuple[str, dict[str, s
         return
     arn = found["repositoryArn"]
     tags = ecr.list_tags_for_resource(resourceArn=arn)["tags"]
-    yield arn, {tag["Key"]: tag["Value"] for tag in tags}
+    yield arn, tag_values(tags)
 
 
 def _find_workspace(place: Place, alias: str) -> Iterator[tuple[str, dict[str, str]]]:
-    pages = place.client("amp").get_paginator("list_workspaces").paginate(alias=alias)
-    for page in pages:
-        for each in page["workspaces"]:
-            # The alias asked for is only the beginning of those found.
-            if each.get("alias") == alias and each["status"]["statusCode"] in ("ACTIVE", "UPDATING"):
-                yield each["arn"], each.get("tags", {})
+    for each in pages(place.client("amp"), "list_workspaces", "workspaces", alias=alias):
+        # The alias asked for is only the beginning of those found.
+        if each.get("alias") == alias and each["status"]["statusCode"] in ("ACTIVE", "UPDATING"):
+            yield each["arn"], each.get("tags", {})
 
 
 def _remove_log_group(place: Place, kept: Kept) -> None:

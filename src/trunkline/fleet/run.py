@@ -7,13 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Lock
-from typing import Final, Literal, TypeVar
+from typing import Final, Literal, ParamSpec, TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from trunkline.errors import FleetError
 from trunkline.fleet.model import Fleet
-from trunkline.fleet.order import FleetStack, Kind, Templates
+from trunkline.fleet.order import FleetStack, Kind, Templates, all_stacks
 from trunkline.fleet.pace import CALLS_PER_S, Place
 from trunkline.fleet.sessions import Sessions
 from trunkline.fleet.watch import Halt, HaltedError
@@ -29,6 +29,7 @@ AccountState = Literal["changed", "unchanged", "failed", "interrupted", "not rea
 
 T = TypeVar("T")
 R = TypeVar("R")
+P = ParamSpec("P")
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,10 +180,26 @@ class Run:
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def results(self, stacks: Iterable[FleetStack]) -> tuple[AccountResult, ...]:
-        """What became of each account, in the order of the stacks; those without a result were not reached."""
+    def alone(self, work: Callable[[], T]) -> T:
+        """Do one thing, in a thread as well: an interrupt then reaches whoever waits, never the work itself."""
+        [done] = self.side_by_side(lambda _: work(), [None], 1)
+        return done
+
+    @contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """A KeyboardInterrupt inside goes on as an `InterruptedRunError`, which says how far it came."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            raise InterruptedRunError(self.results()) from None
+
+    def results(self, stacks: Iterable[FleetStack] | None = None) -> tuple[AccountResult, ...]:
+        """What became of each account, in the order of the stacks; those without a result were not reached.
+
+        Without `stacks` it is of all that the fleet has.
+        """
         wanted: dict[str, list[FleetStack]] = {}
-        for stack in stacks:
+        for stack in all_stacks(self.fleet) if stacks is None else stacks:
             wanted.setdefault(stack.account_id, []).append(stack)
         return tuple(self._account(account_id, each) for account_id, each in wanted.items())
 
@@ -206,12 +223,12 @@ def _result(
     return StackResult(stack.kind, stack.account_id, stack.region, stack.name, state, message, in_progress)
 
 
-def quietly(work: Callable[[T], object]) -> Callable[[T], None]:
+def quietly(work: Callable[P, object]) -> Callable[P, None]:
     """The same work, whose errors have been written down already: other accounts go on."""
 
-    def do(item: T) -> None:
+    def do(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
-            work(item)
+            work(*args, **kwargs)
         except FleetError:
             return
 

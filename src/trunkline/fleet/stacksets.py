@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
 from trunkline.errors import FleetError
+from trunkline.fleet.lists import pages, tags_of
 from trunkline.fleet.watch import Follower
 
 _SETTLED: Final = ("SUCCEEDED", "FAILED", "STOPPED")
@@ -100,9 +101,7 @@ def stack_set_state(cloudformation: Any, wanted: StackSet) -> tuple[str, str]:
     """`CURRENT` if all its stacks are, otherwise `OUTDATED` with those that are not; empty when there is no set."""
     if _find(cloudformation, wanted) is None:
         return "", ""
-    pages = cloudformation.get_paginator("list_stack_instances")
-    listed = pages.paginate(StackSetName=wanted.name, **wanted.caller)
-    instances = [each for page in listed for each in page["Summaries"]]
+    instances = list(_listed(cloudformation, wanted))
     behind = [
         f"account {each['Account']}, {each['Region']}" for each in instances if each["Status"] != "CURRENT"
     ]
@@ -154,16 +153,20 @@ def _find(cloudformation: Any, wanted: StackSet) -> Mapping[str, Any] | None:
 
 def _is_as_wanted(found: Mapping[str, Any], wanted: StackSet) -> bool:
     parameters = {each["ParameterKey"]: each["ParameterValue"] for each in found.get("Parameters", ())}
-    tags = {each["Key"]: each["Value"] for each in found.get("Tags", ())}
-    same = parameters == dict(wanted.parameters) and tags == dict(wanted.tags)
+    same = parameters == dict(wanted.parameters) and tags_of(found) == dict(wanted.tags)
     return same and json.loads(found["TemplateBody"]) == json.loads(wanted.template)
 
 
 def _instances(cloudformation: Any, wanted: StackSet) -> set[tuple[str, str]]:
     """Which unit has stacks in which region."""
-    pages = cloudformation.get_paginator("list_stack_instances")
-    listed = pages.paginate(StackSetName=wanted.name, **wanted.caller)
-    return {(each["OrganizationalUnitId"], each["Region"]) for page in listed for each in page["Summaries"]}
+    listed = _listed(cloudformation, wanted)
+    return {(each["OrganizationalUnitId"], each["Region"]) for each in listed}
+
+
+def _listed(cloudformation: Any, wanted: StackSet) -> Iterator[Any]:
+    """Its stacks, as summaries."""
+    named = {"StackSetName": wanted.name, **wanted.caller}
+    return pages(cloudformation, "list_stack_instances", "Summaries", **named)
 
 
 def _lacking(cloudformation: Any, wanted: StackSet) -> Iterator[tuple[tuple[str, ...], tuple[str, ...]]]:
@@ -194,8 +197,7 @@ def _tell(
     cloudformation: Any, named: Mapping[str, str], told: set[tuple[str, str]], follower: Follower
 ) -> Iterator[str]:
     """Tell the news, and return all failures."""
-    pages = cloudformation.get_paginator("list_stack_set_operation_results").paginate(**named)
-    for each in (summary for page in pages for summary in page["Summaries"]):
+    for each in pages(cloudformation, "list_stack_set_operation_results", "Summaries", **named):
         place, status = (each["Account"], each["Region"]), each["Status"]
         if status in ("SUCCEEDED", "FAILED", "CANCELLED") and place not in told:
             told.add(place)

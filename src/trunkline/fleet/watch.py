@@ -11,6 +11,7 @@ from typing import Any, Final
 from botocore.exceptions import ClientError
 
 from trunkline.errors import FleetError
+from trunkline.fleet.lists import pages
 
 TOKEN_PREFIX: Final = "trunkline-"  # noqa: S105 (a name, no secret)
 """Begins the client request token of every change of ours; AWS writes it beside each event of that change."""
@@ -161,10 +162,8 @@ class Watch:
 
 def events(cloudformation: Any, stack_id: str) -> Iterator[dict[str, Any]]:
     """The stack's events, the newest first; none for a stack that does not exist."""
-    pages = cloudformation.get_paginator("describe_stack_events")
     try:
-        for page in pages.paginate(StackName=stack_id):
-            yield from page["StackEvents"]
+        yield from pages(cloudformation, "describe_stack_events", "StackEvents", StackName=stack_id)
     except ClientError as error:
         if "does not exist" not in str(error):
             raise

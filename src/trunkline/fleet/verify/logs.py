@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Any, Final
 
+from trunkline.fleet.lists import pages
 from trunkline.fleet.templates import COLLECTOR_CONTAINER
 
 _SPAN_S: Final = 900
@@ -27,7 +28,10 @@ def complaints(logs: Any, group: str, streams: Sequence[str]) -> list[str]:
     found: list[tuple[int, str]] = []
     start_ms = int((time.time() - _SPAN_S) * 1000)
     for stream, level in product(streams, _LEVELS):
-        pages = logs.get_paginator("filter_log_events").paginate(
+        events = pages(
+            logs,
+            "filter_log_events",
+            "events",
             logGroupName=group,
             logStreamNames=[stream],
             startTime=start_ms,
@@ -35,7 +39,7 @@ def complaints(logs: Any, group: str, streams: Sequence[str]) -> list[str]:
             PaginationConfig={"MaxItems": _LINES_READ},
         )
         try:
-            found += [(event["timestamp"], event["message"]) for page in pages for event in page["events"]]
+            found += [(event["timestamp"], event["message"]) for event in events]
         except logs.exceptions.ResourceNotFoundException:
             continue  # a task that has printed nothing
     return [message for _, message in sorted(found)]

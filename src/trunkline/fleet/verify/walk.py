@@ -13,6 +13,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from trunkline.errors import FleetError, TrunklineError
 from trunkline.fleet.explain import Role, does_not_trust, may_not, read_role
+from trunkline.fleet.lists import pages
 from trunkline.fleet.members import member_ids, with_members
 from trunkline.fleet.metrics import Arrived, Place, Route, arrived
 from trunkline.fleet.model import TAG, Fleet, Service, WorkloadAccount
@@ -300,11 +301,9 @@ def _workspaces(amp: Any, fleet: Fleet) -> dict[str, Any]:
     """The fleet's workspace: the one that was named, or the one with its alias and tag; empty if there is none."""
     wanted = fleet.monitoring.workspace.id_
     if not wanted:
-        pages = amp.get_paginator("list_workspaces").paginate(alias=fleet.names.workspace_alias)
-        summaries = [each for page in pages for each in page["workspaces"]]
         own = [
             each
-            for each in summaries
+            for each in pages(amp, "list_workspaces", "workspaces", alias=fleet.names.workspace_alias)
             if each.get("alias") == fleet.names.workspace_alias
             and each.get("tags", {}).get(TAG, fleet.name) == fleet.name
             and each["status"]["statusCode"] != "DELETING"
