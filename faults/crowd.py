@@ -110,6 +110,10 @@ class Tally:
         """How old the newest sample is."""
         return time.time() - self.newest_ms / 1000
 
+    def lacks(self, target: Member, scrape: int) -> bool:
+        """Whether nothing is stored of a scrape and of later ones."""
+        return all(self._series[b"%06d" % one].due <= scrape * SERIES_MOST + one for one in target.numbers)
+
     def take(self, body: bytes, mode: Mode) -> Answer:
         """Store a compressed request as `mode` says; the answer's status and words."""
         raw = bytes(cramjam.snappy.decompress_raw(body))

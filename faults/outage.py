@@ -61,7 +61,7 @@ async def carry_out(for_s: float, rate: int, live_s: float = LIVE_S) -> Outage:
         await _come_back(site, result, gone_s)
         await asyncio.sleep(live_s / 2)
         await site.collector.looked()
-        code = await site.collector.terminate()
+        code = await site.stop()
         if code:
             result.problems.append(f"the collector ended with {code}")
         result.rss_peak = site.collector.looks.rss
@@ -97,7 +97,7 @@ def _rates(looks: Sequence[Look]) -> Iterator[float]:
 
 
 def _reconciled(site: Site) -> Iterator[str]:
-    balance = site.tally.reconcile(())
+    balance = site.tally.reconcile(site.cut_off)
     yield from site.tally.violations[:5]
     yield from balance.disagreements()
     refused = site.collector.refused()

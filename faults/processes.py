@@ -15,7 +15,6 @@ from typing import Final
 from faults.disk import Disk, compiler_on_linux
 from faults.endpoint import Mode
 from faults.fault import Plan, fault, root_on_linux
-from faults.ledger import missing
 from faults.process import UNDER_LOAD_S, until
 from faults.smalldisk import filled, small_disk
 from faults.stage import EXPORTER, MOST_RSS_UNDER_LOAD, Stage, waiting_in
@@ -421,7 +420,7 @@ async def _overwrite_cursors(stage: Stage, plan: Plan, count: int) -> None:
     cursors = list(stage.data_dir.glob("queue/*/cursor*"))
     for cursor in plan.chance.sample(cursors, count):
         cursor.write_bytes(plan.chance.randbytes(cursor.stat().st_size))
-    stage.expect(len(missing(stage.targets.all, stage.store)), "nothing was left in the queue")
+    stage.expect(len(stage.missing()), "nothing was left in the queue")
     await stage.endpoint.open()
     await stage.finish(await stage.start())
 

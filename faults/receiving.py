@@ -10,7 +10,7 @@ from itertools import pairwise
 
 from faults.endpoint import Endpoint, Mode, Store
 from faults.fault import Plan, fault
-from faults.ledger import disorder, missing
+from faults.ledger import disorder
 from faults.process import PATIENCE_S, UNDER_LOAD_S, Collector, until
 from faults.samples import read_labels
 from faults.stage import HASTY, MOST_RSS_UNDER_LOAD, Stage, waiting_in
@@ -232,7 +232,7 @@ async def unclear(stage: Stage, plan: Plan) -> None:
 
     await _while(stage, plan, mode)
     # Whether a series refused as out of order was taken the time before nobody can tell: it counts as delivered.
-    gone = missing(stage.targets.all, stage.store)
+    gone = stage.missing()
     others = {key for key in gone.samples if key[:2] != (address, "7")}
     stage.expect(
         not others and gone.reports <= gone.failed,
@@ -360,6 +360,7 @@ async def two_exporters(stage: Stage, plan: Plan) -> str:
     stage.others["prometheusremotewrite/second"] = {"endpoint": second.write_url, **HASTY}
     collector = await stage.start()
     await stage.scraped(5)
+    await until(stage.store.count, "the first samples to be stored")
     oldest_s = 0.0
     end_s = time.monotonic() + plan.for_s
     while time.monotonic() < end_s:
@@ -372,7 +373,7 @@ async def two_exporters(stage: Stage, plan: Plan) -> str:
         await stage.finish(collector)
     finally:
         await second.close()
-    gone = missing(stage.targets.all, store)
+    gone = stage.missing(store=store)
     stage.expect(not len(gone), f"{len(gone)} samples never came to the second endpoint")
     for problem in disorder(stage.targets.all, store):
         stage.expect(False, problem)

@@ -48,6 +48,8 @@ class Site:
         self.interval_s = interval_s
         self.looks: list[Look] = []
         self.collectors: list[Collector] = []
+        self.cut_off: set[tuple[str, int]] = set()
+        """Scrapes (address, number) under way when a collector was told to end, of which nothing is stored."""
         self._exporter = dict(exporter or {})
         self._exits = AsyncExitStack()
 
@@ -77,6 +79,15 @@ class Site:
         self.collectors.append(await process.start(self.folder, self.data_dir, number, {}, [], LOOK_S))
         await self.collector.ready()
         return self.collector
+
+    async def stop(self) -> int:
+        """Tell the last collector to end, when it has delivered everything; its exit code."""
+        before = [len(one.served) for one in self.crowd.all]
+        code = await self.collector.terminate()
+        for one, served in zip(self.crowd.all, before, strict=True):
+            last = range(max(served, 1), len(one.served) + 1)
+            self.cut_off |= {(one.address, scrape) for scrape in last if self.tally.lacks(one, scrape)}
+        return code
 
     def caught_up(self) -> bool:
         """Whether the newest of what was scraped is stored."""

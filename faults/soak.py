@@ -200,13 +200,13 @@ async def carry_out(for_s: float, rate: int, seed: int) -> Soak:
                 result.problems.append(f"{error}\n{site.collector.log[-2000:]}")
             finally:
                 await site.end()
-        _judge(site, result, soaking.forgiven)
+        _judge(site, result, soaking.forgiven | site.cut_off)
     return result
 
 
 async def _end(site: Site, result: Soak) -> None:
     await site.collector.settled(PATIENCE_S)
-    code = await site.collector.terminate()
+    code = await site.stop()
     if code or "everything delivered" not in site.collector.log:
         result.problems.append(f"the last collector ended with {code}: {site.collector.log[-500:]}")
 
@@ -231,7 +231,7 @@ def _problems(site: Site, result: Soak) -> Iterator[str]:
     balance = result.balance
     yield from site.tally.violations[:5]
     yield from balance.disagreements()
-    cut_off = result.lives - 1 + result.faults["SIGHUP"]
+    cut_off = result.lives + result.faults["SIGHUP"]
     if not 0 <= result.unaccounted <= REPORTS * TARGETS * cut_off:
         yield f"{result.unaccounted} samples are not accounted for, {balance.missing} of them of targets"
     if balance.wrong:
@@ -266,7 +266,10 @@ def rows(one: Soak) -> Iterator[tuple[str, str]]:
     yield "faults", f"{one.faults.total()}: {faults}"
     yield "scraped", f"{one.scraped:,}"
     yield "stored", f"{one.stored:,}"
-    yield "cut off by kills and reloads, scraped in vain", f"{one.balance.cut_off:,}, {one.balance.failed:,}"
+    yield (
+        "cut off by kills, reloads and the end, scraped in vain",
+        f"{one.balance.cut_off:,}, {one.balance.failed:,}",
+    )
     yield "refused with a reason", f"{one.refused:,}"
     yield "sent again and there already", f"{one.repeated:,}"
     yield "lives", str(one.lives)

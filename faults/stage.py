@@ -17,7 +17,7 @@ import cramjam
 
 from faults import process
 from faults.endpoint import Endpoint, Mode, Sample, Store
-from faults.ledger import Missing, disorder, longest_gap_s, missing
+from faults.ledger import End, Missing, disorder, longest_gap_s, missing
 from faults.process import Collector
 from faults.samples import read_request
 from faults.targets import Targets
@@ -175,17 +175,22 @@ class Stage:
     async def note_kill(self) -> None:
         """After a kill: only the last scrape of a target may be neither stored nor in the queue's files."""
         await asyncio.sleep(0.05)  # what reached the endpoint's socket is stored
-        now = missing(self.targets.all, self.store, waiting_in(self.data_dir))
+        now = self.missing(waiting_in(self.data_dir))
         last = {(target.address, len(target.served)) for target in self.targets.all}
         known = self.lost_in_kills.scrapes()
         for address, scrape in sorted(now.scrapes() - known - last):
             self.problems.append(f"a kill lost scrape {scrape} of {address}, which was not the last")
         self.lost_in_kills = now
 
+    def missing(self, waiting: Sequence[Sample] = (), store: Store | None = None) -> Missing:
+        """What has been served and is neither stored nor among the samples `waiting`."""
+        ends = [End(one.gone_s, not one.killed) for one in self.collectors if one.gone_s]
+        return missing(self.targets.all, store or self.store, waiting, ends)
+
     def verdict(self, name: str, done: str) -> Verdict:
         """Reconcile."""
         targets = self.targets.all
-        gone = missing(targets, self.store)
+        gone = self.missing()
         gone.give_up(self.interrupted, targets)
         refused: Counter[str] = Counter()
         for collector in self.collectors:

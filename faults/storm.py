@@ -208,7 +208,7 @@ def scrape(series: int, at_s: float) -> list[Fragment]:
     """What one scrape becomes, by lanes."""
     stamp = int(at_s * 1000)
     return [
-        Fragment(lane, b"", samples * SAMPLE_BYTES, samples, stamp, stamp)
+        Fragment(lane, b"-", samples * SAMPLE_BYTES, samples, stamp, stamp)
         for lane in range(math.ceil(series / LANE_SAMPLES))
         if (samples := min(LANE_SAMPLES, series - lane * LANE_SAMPLES))
     ]
@@ -230,7 +230,7 @@ class _Collector:
 
     def _open(self, lost: Lost) -> Queue:
         """What waits from before the part of the outage that is played."""
-        self._queue = MemoryQueue(lost, max_bytes=1)
+        self._queue = MemoryQueue(lost, max_bytes=1 << 40)
         if not self._bystander:
             interval_s = self._fleet.interval_s
             for number in range(int(max(0.0, self._fleet.outage_s - LAST_S) / interval_s), 0, -1):

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from trunkline.collector.pace import LEAST, LEAST_RATE_PER_S, MOST, RECOVERY_PER_S, Pace
+from trunkline.collector.pace import CATCH_UP_S, LEAST, LEAST_RATE_PER_S, MOST, RECOVERY_PER_S, Pace
 
 
 def fed(rate: float, seconds: int) -> Pace:
@@ -46,3 +46,14 @@ def test_a_fleet_spreads_out_and_the_small_need_not_wait_long() -> None:
     assert pace.pause_s(10_000, 0.0, 600.0, 1.0) > 1.5 * pace.pause_s(10_000, 0.0, 600.0, 0.0)
     assert Pace(0.0).pause_s(100, 0.0, 1.0, 0.5) == pytest.approx(100 / LEAST_RATE_PER_S / MOST)
     assert pace.pause_s(10_000, 60.0, 600.0, 0.5) == 0.0
+
+
+def test_what_another_collector_has_left_is_caught_up_with_too() -> None:
+    """Though next to nothing comes in here."""
+    pace, now_s, waiting = Pace(0.0), 600.0, 2_000_000
+    while waiting > 100_000:
+        now_s += pace.pause_s(10_000, 0.0, now_s, 0.5, waiting)
+        waiting -= 10_000
+    assert now_s - 600.0 < 4 * CATCH_UP_S
+    pace.throttled(now_s)
+    assert pace.pause_s(10_000, 0.0, now_s, 0.5, 2_000_000) > 1.9 * 10_000 / (2_000_000 / CATCH_UP_S)

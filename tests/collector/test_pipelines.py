@@ -30,8 +30,11 @@ def test_a_consumer_that_failed_is_told_later_what_it_has_not_seen() -> None:
             super().consume(batch)
             seen.append(list(batch.changed))
 
-    inlet = FanOut([("unsteady", Noting()), ("steady", Recorder())]).open(table)
+    lost: list[tuple[str, int]] = []
+    consumers = [("unsteady", Noting()), ("steady", Recorder())]
+    inlet = FanOut(consumers, lambda name, samples: lost.append((name, samples))).open(table)
     for name in ("a", "b", "c"):
         table.assign(Series((("__name__", name),), Family(name), Resource()))
         inlet.consume(Batch(table, 1000, array("d", bytes(8 * len(table))), table.take_changes()))
     assert seen == [[0, 1], [2]]
+    assert lost == [("unsteady", 1)]

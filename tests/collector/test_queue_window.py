@@ -214,3 +214,21 @@ def test_what_is_taken_over_is_under_way_alone(tmp_path: Path) -> None:
         assert queue.take(LIMITS) is None
         queue.settle(chunk)
     queue.close()
+
+
+def test_what_is_under_way_and_given_up_is_counted_when_the_queue_is_closed(tmp_path: Path) -> None:
+    losses = Losses()
+    queue = DiskQueue(tmp_path / "queue", losses, segment_bytes=200, max_bytes=400)
+    queue.append([fragment(0)])
+    under_way, settled = taken(queue, ONE), None
+    kept = 10
+    for number in range(1, 12):
+        kept += queue.append([fragment(number)])
+        if number == 1:
+            settled = taken(queue, ONE)
+    assert under_way.lost_as == "queue_full"
+    assert settled is not None
+    queue.settle(settled)
+    left = queue.samples
+    queue.close()
+    assert sum(losses.values()) == kept - left - settled.samples

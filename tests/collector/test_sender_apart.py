@@ -215,6 +215,76 @@ async def test_a_series_that_comes_into_another_lane_is_still_kept_behind_its_ow
     assert not rest, "it is there still, where another one has left"
 
 
+async def test_what_comes_while_the_last_of_its_series_is_delivered_is_not_set_aside_again() -> None:
+    """Else a series that always has samples on the way would wait for another minute each time, for ever."""
+    asked, may_answer = asyncio.Event(), asyncio.Event()
+
+    class Pausing(Named):
+        async def send(self, body: bytes) -> None:
+            asked.set()
+            await may_answer.wait()
+            await super().send(body)
+
+    receiver = Pausing(lambda _: None)
+    aside, settler, _ = aside_of(receiver, MemoryQueue(lambda *_: None))
+    await aside.add([Held([series(1, 1)], "", "")])
+    trying = asyncio.create_task(aside.revisit(settler))
+    await asked.wait()
+    rest, held = aside.sort([series(1, 2), series(2, 2)])
+    assert (rest, [one.fragments for one in held]) == ([series(2, 2)], [[series(1, 2)]])
+    adding = asyncio.create_task(aside.add(held))
+    may_answer.set()
+    await asyncio.wait([trying, adding])
+    assert receiver.stored == [(1, 1), (1, 2)]
+    assert aside.samples == 0
+    assert aside.sort([series(1, 3)])[1] == []
+
+
+async def test_what_comes_while_its_series_is_refused_again_stays_behind_it() -> None:
+    asked, may_answer = asyncio.Event(), asyncio.Event()
+
+    class Pausing(Named):
+        async def send(self, body: bytes) -> None:
+            asked.set()
+            await may_answer.wait()
+            await super().send(body)
+
+    refused = {1}
+    receiver = Pausing(lambda numbers: LIMITED if refused & set(numbers) else None)
+    aside, settler, _ = aside_of(receiver, MemoryQueue(lambda *_: None))
+    await aside.add([Held([series(1, 1), series(2, 1)], "", "")])
+    trying = asyncio.create_task(aside.revisit(settler))
+    await asked.wait()
+    adding = asyncio.create_task(aside.add(aside.sort([series(1, 2), series(2, 2)])[1]))
+    may_answer.set()
+    await asyncio.wait([trying, adding])
+    assert receiver.stored == [(2, 1), (2, 2)]
+    assert aside.samples == 2
+    refused.clear()
+    await aside.revisit(settler)
+    assert receiver.stored == [(2, 1), (2, 2), (1, 1), (1, 2)]
+
+
+async def test_a_queue_that_gives_no_more_for_now_is_not_forgotten() -> None:
+    """As when no file can be opened: what comes of its series still has to go behind what waits in it."""
+
+    class Closed(MemoryQueue):
+        takes = 1
+
+        def take(self, limits: Limits) -> Chunk | None:
+            self.takes -= 1
+            return super().take(limits) if self.takes >= 0 else None
+
+    receiver = Named(lambda _: None)
+    aside, settler, _ = aside_of(receiver, Closed(lambda *_: None))
+    await aside.add([Held([series(1, 1)], "", "")])
+    await aside.add([Held([series(1, 2), series(2, 2)], "", "")])
+    await aside.revisit(settler)
+    assert receiver.stored == [(1, 1)]
+    rest, held = aside.sort([series(1, 3), series(2, 3)])
+    assert (rest, [one.fragments for one in held]) == ([], [[series(1, 3), series(2, 3)]])
+
+
 async def test_a_defect_while_what_waits_apart_is_tried_is_no_end_of_a_drain() -> None:
     class Broken(MemoryQueue):
         def take(self, limits: Limits) -> Chunk | None:

@@ -1,10 +1,17 @@
 """The encoder of one source: what is sent stays right while series come, go and rest."""
 
 from array import array
+from collections import Counter
 
 import cramjam
+import pytest
 
-from trunkline.exporters.prometheusremotewrite.encoder import CALM_SCRAPES, LANE_SLOTS, SourceEncoder
+from trunkline.exporters.prometheusremotewrite.encoder import (
+    CALM_SCRAPES,
+    LANE_SLOTS,
+    RefusedSeriesError,
+    SourceEncoder,
+)
 from trunkline.model import Batch, Family, Resource, Series, Table
 from trunkline.wire.kernel import encode_labels, join
 from trunkline.wire.remote_write import decode_write_request
@@ -12,12 +19,16 @@ from trunkline.wire.remote_write import decode_write_request
 NOW = 1_760_000_000_000
 
 
+def _refuse_nothing(samples: int, reason: str) -> None:
+    raise AssertionError((samples, reason))
+
+
 class Source:
     """A table with a sample in every slot that is not free."""
 
     def __init__(self, count: int) -> None:
         self.table = Table("t")
-        self.encoder = SourceEncoder(self.table, self._encode, {})
+        self.encoder = SourceEncoder(self.table, self._encode, {}, _refuse_nothing)
         self.asked: list[str] = []
         self._count = 0
         for _ in range(count):
@@ -84,15 +95,20 @@ def test_a_lane_at_rest_is_compressed_as_a_whole() -> None:
     assert source.scrape(4) < resting
 
 
-def test_a_series_that_is_refused_is_asked_about_once() -> None:
+@pytest.mark.parametrize("reason", ["labels", ""])
+def test_a_series_that_is_left_out_is_asked_about_once(reason: str) -> None:
+    """And all of its samples are counted, if they are refused."""
     table = Table("t")
+    lost: Counter[str] = Counter()
     asked: list[str] = []
 
     def encode(series: Series) -> bytes | None:
         asked.append(series.name)
+        if series.name == "bad" and reason:
+            raise RefusedSeriesError(reason)
         return None if series.name == "bad" else encode_labels(series.labels)
 
-    encoder = SourceEncoder(table, encode, {})
+    encoder = SourceEncoder(table, encode, {}, lambda samples, why: lost.update({why: samples}))
 
     def scrape(*, without: int | None = None) -> int:
         present = bytearray(one is not None for one in table.series)
@@ -108,7 +124,9 @@ def test_a_series_that_is_refused_is_asked_about_once() -> None:
         table.assign(_named("later"))
         scrape()
         scrape(without=0)
+    scrape(without=bad)
     assert asked.count("bad") == 1
+    assert lost == ({reason: 1 + 2 * (CALM_SCRAPES + 2)} if reason else {})
     table.replace(bad, _named("bad"))
     scrape()
     table.replace(bad, _named("good"))

@@ -33,6 +33,10 @@ def _short_lanes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keeping, "RECORD_SAMPLES", SLOTS)
 
 
+def _refuse_nothing(samples: int, reason: str) -> None:
+    raise AssertionError((samples, reason))
+
+
 class Source:
     """Series that come and go: what goes is stale once more, and its slot is free then."""
 
@@ -45,7 +49,9 @@ class Source:
         """The source is back after it was gone: with another table, by the same key."""
         self._table = Table("t")
         self._slots: dict[int, int] = {}
-        self._encoder = SourceEncoder(self._table, lambda series: encode_labels(series.labels), self._last)
+        self._encoder = SourceEncoder(
+            self._table, lambda series: encode_labels(series.labels), self._last, _refuse_nothing
+        )
 
     def scrape(self, queue: Queue, wanted: set[int]) -> None:
         gone = set(self._slots) - wanted

@@ -34,7 +34,7 @@ def samples_of(config: RemoteWriteConfig) -> Callable[[Table], SourceEncoder]:
     def encoded(series: Series) -> bytes:
         return encode_labels(final_labels(series, config) or ())
 
-    return lambda table: SourceEncoder(table, encoded, {})
+    return lambda table: SourceEncoder(table, encoded, {}, lambda _samples, _reason: None)
 
 
 def decoded(fragments: Sequence[Fragment]) -> WriteRequest:

@@ -136,3 +136,11 @@ def test_what_is_too_large_or_poisoned_is_not_stored() -> None:
     tally.poisoned.add(b"000001")
     assert take(tally, [load(0, 2, T0 + 2000), load(1, 2, T0 + 2000)]).status == 500
     assert tally.samples == 3
+
+
+def test_a_scrape_of_which_nothing_is_stored_can_be_told() -> None:
+    tally = filled(3, [(3, 0), (3, 1), (3, 2)])
+    [target] = tally._crowd.all
+    assert [tally.lacks(target, scrape) for scrape in (1, 2, 3)] == [False, False, True]
+    assert tally.reconcile({(target.address, 3)}).missing == 0
+    assert not filled(3, [(3, 1)]).lacks(target, 3)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import signal
+import time
 
 import pytest
 from faults.__main__ import QUICK
@@ -43,6 +45,23 @@ async def test_a_loss_that_nobody_tells_of_is_found() -> None:
     verdict = await carry_out(Fault("lossy", "", lose), Plan(0, 0, random.Random()))
     assert verdict.unaccounted > 0
     assert not verdict.good
+
+
+async def test_a_last_scrape_that_is_answered_too_late_is_not_accepted() -> None:
+    """As on a machine that has other work: the targets have served it, and nobody waits for it any longer."""
+
+    async def stall(stage: Stage, plan: Plan) -> None:
+        del plan
+        collector = await stage.start()
+        await stage.scraped(8)
+        await collector.looked()
+        collector.signal(signal.SIGTERM)
+        time.sleep(1)  # noqa: ASYNC251 (nobody answers meanwhile)
+        assert await collector.ended() == 0
+
+    verdict = await carry_out(Fault("stalled", "", stall), Plan(0, 0, random.Random()))
+    assert verdict.good, verdict
+    assert verdict.never_accepted >= sum((45, 45, 125))
 
 
 @pytest.mark.skipif(bool(compiler_on_linux()), reason=compiler_on_linux())

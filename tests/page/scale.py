@@ -41,7 +41,12 @@ HEADERS = {
     "x-prometheus-remote-write-version": "0.1.0",
 }
 PAINTED = "performance.getEntriesByName('first-contentful-paint')[0]?.startTime"
-DRAWN = "document.querySelectorAll('.panel, .map').length > 0 && document.querySelectorAll('.loading').length === 0"
+DRAWN = """document.querySelectorAll('.panel, .map').length > 0 && document.querySelectorAll('.loading').length === 0
+  && [...document.querySelectorAll('.chart')].every(chart => { const place = chart.getBoundingClientRect();
+    const svg = chart.querySelector('svg'); return place.top > innerHeight ||
+      (svg && svg.getAttribute('height') > 100 && svg.querySelectorAll('path').length > 2); })"""
+"""In JavaScript: every panel has its data, and every chart in the window is drawn."""
+
 FRAMES = """new Promise(done => {
   const gaps = []; let before = performance.now(); const end = before + 12000;
   const frame = now => { gaps.push(now - before); before = now; if (now < end) requestAnimationFrame(frame);

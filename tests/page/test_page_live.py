@@ -10,16 +10,18 @@ from urllib.parse import urlsplit
 import pytest
 from tests.page.conftest import Site
 
+from trunkline.dashboards.queries import variables
 from trunkline.dashboards.rendering import dashboards
 from trunkline.errors import SimulatorError
+from trunkline.page.asking import Simulator, open_questions
 from trunkline.page.browser import Tab
-from trunkline.page.pictures import FILLED, pictures
+from trunkline.page.filling import Choices
+from trunkline.page.pictures import DRAWN, FILLED, pictures
 
 PICTURES = Path(__file__).parents[2] / "docs" / "pictures"
 DATA_S = 15.0
 DASHBOARDS = {each["uid"]: each["title"].partition(": ")[2] for each in dashboards()}
 
-SETTLED = "[...document.querySelectorAll('.chart')].every(e => e.offsetWidth == e.querySelector('svg')?.getAttribute('width'))"
 EMPTY = (
     "[...document.querySelectorAll('.panel')].filter(e => e.querySelector('.loading, .nothing, .failed'))"
     ".map(e => e.innerText)"
@@ -41,8 +43,7 @@ def stat(title: str) -> str:
 def picture(tab: Tab, name: str) -> None:
     """Only when asked, as every run would change the files."""
     if os.environ.get("TRUNKLINE_PICTURES"):
-        tab.wait_for(SETTLED)
-        tab.picture(PICTURES / f"{name}.png")
+        tab.picture(PICTURES / f"{name}.png", DRAWN)
 
 
 def fits(tab: Tab, width: int) -> None:
@@ -83,6 +84,33 @@ def test_every_panel_of_a_dashboard_shows_data(site: Site, uid: str) -> None:
         except TimeoutError:
             pytest.fail(f"these panels show nothing: {tab.evaluate(EMPTY)}")
         picture(tab, uid.removeprefix("trunkline-"))
+
+
+def test_a_chart_is_drawn_when_it_comes_into_sight(site: Site) -> None:
+    drawn = count(".chart svg path[stroke]")
+    with site.tab("/d/trunkline-collectors") as tab:
+        tab.wait_for(FILLED, DATA_S)
+        tab.wait_for(f"{drawn} > 0")
+        assert not tab.evaluate(DRAWN)
+        before = tab.evaluate(drawn)
+        tab.look_like(1280, 9000)
+        tab.wait_for(DRAWN)
+        tab.wait_for(f"{drawn} > {2 * before}")
+
+
+async def test_a_variable_offers_what_the_workspace_has(site: Site) -> None:
+    service = next(each for each in dashboards() if each["uid"] == "trunkline-service")
+    choices = Choices.of(service, [("var-region", "us-east-1")])
+    offered = {}
+    async with open_questions(await Simulator(site.state_dir).workspace()) as questions:
+        for each in variables(service):
+            offered[each.name] = await questions.offered(each, choices.filled(each.selector), choices.span)
+    assert offered["account"] == ["222222222222", "333333333333"]
+    assert offered["cluster"] == ["ecs-xaccount-metrics-demo"]
+    assert len(offered["task"]) == 2
+    assert offered["requests"]
+    assert all(name.endswith("_seconds") for name in offered["duration"])
+    assert set(offered["requests"]) < set(offered["metric"])
 
 
 def test_choosing_an_account_changes_the_panels(site: Site) -> None:

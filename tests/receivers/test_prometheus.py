@@ -549,6 +549,21 @@ async def test_the_last_scrape_is_sent_if_it_succeeds() -> None:
     assert (last.value("a"), last.value("up")) == (2, 1)
 
 
+async def test_the_last_scrape_is_later_than_the_one_before_it() -> None:
+    """Which may have been due in a moment, or just now, and its samples have to be new to the workspace."""
+    seen = Recorder()
+    async with exposing(iter([page("a 1\n"), page("a 2\n")])) as address:
+        context = context_for("prometheus")
+        client = context.clients.client()
+        clock = VirtualClock()
+        loop = TargetLoop(target(address), context, client, seen, clock)
+        loop.begin(clock.time() + 0.002)
+        await loop.last_scrape()
+        await client.aclose()
+    first, last = (batch.samples[0].timestamp_ms for batch in seen.batches)
+    assert last == first + 1
+
+
 @pytest.mark.parametrize("failure", [page("broken"), page("", status=503)])
 async def test_a_last_scrape_that_fails_ends_the_series_and_says_nothing_of_up(failure: Response) -> None:
     [_, last] = await last_scrape(page("a 1\n"), failure)

@@ -527,7 +527,9 @@ async def test_a_target_of_another_receiver_in_the_same_pipelines_is_found(
 
         async def check(downstream: Recorder) -> None:
             receivers = [
-                PrometheusReceiver(settings, context, FanOut([("metrics", seen)]))
+                PrometheusReceiver(
+                    settings, context, FanOut([("metrics", seen)], lambda *lost: pytest.fail(str(lost)))
+                )
                 for settings, context, seen in zip(
                     (one.config, config), contexts, (one.seen, downstream), strict=True
                 )

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 from trunkline.aws import explain, sigv4
 from trunkline.aws.credentials import RefreshingCredentials
@@ -22,7 +22,8 @@ from trunkline.net.message import Request, Response
 _HOST: Final = re.compile(r"(?:[^.]+\.)?aps-workspaces(?:-fips)?\.([a-z0-9-]+)\.")
 _TIMEOUT_S: Final = 65.0  # AMP ends a query after a minute
 _MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
-_FORM: Final = {"content-type": "application/x-www-form-urlencoded", "accept": "application/json"}
+_ACCEPT: Final = {"accept": "application/json"}
+_FORM: Final = {"content-type": "application/x-www-form-urlencoded", **_ACCEPT}
 
 
 def workspace_url(workspace_id: str, region: str) -> str:
@@ -74,9 +75,20 @@ class Workspace:
         form = {"query": promql, "start": f"{start_s:.3f}", "end": f"{end_s:.3f}", "step": f"{step_s:g}"}
         return found_in(await self.ask("query_range", form))
 
+    async def label_values(self, label: str, selector: str, start_s: float, end_s: float) -> list[str]:
+        """The values that `label` has in the series of `selector`, sorted; raises QueryError, CredentialsError.
+
+        It reads no samples, so the times are coarse: a value may have ended before `start_s`.
+        """
+        form = {"match[]": selector, "start": f"{start_s:.3f}", "end": f"{end_s:.3f}"}
+        url = f"{self.url}/label/{quote(label, safe='')}/values?{urlencode(form, quote_via=quote)}"
+        return list(await self._answer(Request("GET", url, _ACCEPT)))
+
     async def ask(self, operation: str, form: Mapping[str, str]) -> Any:
         """The `data` of the answer to `query` or `query_range`; raises QueryError, CredentialsError."""
-        request = Request("POST", f"{self.url}/{operation}", _FORM, urlencode(form).encode())
+        return await self._answer(Request("POST", f"{self.url}/{operation}", _FORM, urlencode(form).encode()))
+
+    async def _answer(self, request: Request) -> Any:
         if self._credentials is not None:
             await self._credentials.attempted()
             key = self._credentials.current()

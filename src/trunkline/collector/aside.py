@@ -37,6 +37,7 @@ class Aside:
         self._free: dict[int, tuple[int, int]] = {}  # sources' lanes with none of these, and their size
         self._tried: set[int] = set()  # refused lately, while there was no time to try others
         self._numbers = count()
+        self._settler: Settler | None = None  # by which series got out
         self._busy = asyncio.Lock()
         self.filled = asyncio.Event()
         """Set while something is kept."""
@@ -79,18 +80,37 @@ class Aside:
         return rest, [Held(held, "", "")] if held else []
 
     async def add(self, held: Iterable[Held]) -> None:
-        """Keep these apart."""
+        """Keep these apart, but send those whose series has got out since `sort` found that it waits."""
         async with self._busy:
             for one in held:
                 if one.reason:
-                    self._explain(one)
-                self._queue.append(list(self._singles(one.fragments)))
+                    self._keep(one)
+                else:
+                    await self._keep_or_send(one.fragments)
             if self._queue.samples:
                 self.filled.set()
+
+    async def _keep_or_send(self, fragments: Sequence[Fragment]) -> None:
+        if self._settler is None:
+            self._queue.append(list(self._singles(fragments)))
+            return
+        late = [one for one in fragments if not self._waits(one)]
+        if len(late) < len(fragments):
+            self._queue.append(list(self._singles(filter(self._waits, fragments))))
+        for one in await self._ask(self._settler, late):
+            self._keep(one)
+
+    def _waits(self, fragment: Fragment) -> bool:
+        return any(key in self._lanes for key, _ in self._delivery.singles(fragment))
+
+    def _keep(self, held: Held) -> None:
+        self._explain(held)
+        self._queue.append(list(self._singles(held.fragments)))
 
     async def revisit(self, settler: Settler) -> None:
         """Try what is kept, oldest first; what is refused again moves to the end, and the others of its series with it."""
         async with self._busy:
+            self._settler = settler
             self._free.clear()
             try:
                 await self._revisit(settler)
@@ -126,6 +146,8 @@ class Aside:
             self._queue.append(back)
             self._queue.settle(chunk)
             await asyncio.sleep(0)
+        if remaining > 0:  # the queue gives no more for now
+            staying.update(fragment.lane for fragment in self._queue.fragments())
         self._forget_all_but(staying)
         self._tried |= refused
         if passed or self._tried >= staying:

@@ -82,6 +82,7 @@ class Host:
         self._started_s = time.time()
         self._healthy = False
         self._stop = asyncio.Event()
+        self._ended = False
         self._reload = asyncio.Event()
 
     async def run(self, config: CollectorConfig) -> None:
@@ -89,7 +90,8 @@ class Host:
         self._listen_to_signals()
         self._identity = await self._find_identity()
         parts, previous = self._build(config), None
-        while not self._stop.is_set():
+        self._ended = self._stop.is_set()
+        while not self._ended:
             started = False
             try:
                 async with self._running(parts):
@@ -139,7 +141,10 @@ class Host:
                 estate=self._estate,
             )
 
-        return _Parts(build(config, lend, self._sender, self._guard), credentials)
+        return _Parts(build(config, lend, self._sender, self._guard, self._lose), credentials)
+
+    def _lose(self, name: str, samples: int) -> None:
+        self._metrics.refused.add(samples, name, "failed")
 
     def _guard(self, pipeline: str, head: Consumer) -> Consumer:
         return Admission(self._ceiling, refused_samples(self._metrics), pipeline, head)
@@ -186,10 +191,13 @@ class Host:
             finally:
                 self._healthy = False
                 deadline = time.monotonic() + self._settings.shutdown_timeout_s
-                if self._stop.is_set():
+                self._ended = (
+                    self._stop.is_set()
+                )  # when it is told to stop later, what replaces these parts ends
+                if self._ended:
                     await self._scrape_last(assembly)
                 await _cancel(tasks)
-                if self._stop.is_set():
+                if self._ended:
                     await self._drain(assembly, deadline)
 
     async def _scrape_last(self, assembly: Assembly) -> None:

@@ -17,6 +17,10 @@ would recover in no time, and those who only send what is new would wait.
 """
 LEAST_RATE_PER_S: Final = 25.0
 """A smaller rate counts as this, as long as hardly anything has come in."""
+CATCH_UP_S: Final = 120.0
+"""A backlog of another collector says nothing of what comes in here: what waits, over this long, counts as the rate of
+sending if that is more.
+"""
 _MEMORY_S: Final = 60.0
 
 
@@ -45,10 +49,13 @@ class Pace:
         age_s = now_s - self._began_s
         return self._weighed / -math.expm1(-age_s / _MEMORY_S) if age_s > 0 else 0.0
 
-    def pause_s(self, samples: int, took_s: float, now_s: float, chance: float) -> float:
-        """How long to wait after a request of `samples` that took `took_s`; `chance` from 0 to 1 spreads a fleet out."""
+    def pause_s(self, samples: int, took_s: float, now_s: float, chance: float, waiting: int = 0) -> float:
+        """How long to wait after a request of `samples` that took `took_s`, when so many more are `waiting`.
+
+        `chance` from 0 to 1 spreads a fleet out.
+        """
         self._grow(now_s)
-        rate = max(self.live_rate(now_s), LEAST_RATE_PER_S) * self.multiple
+        rate = max(self.live_rate(now_s), LEAST_RATE_PER_S, waiting / CATCH_UP_S / MOST) * self.multiple
         return max(0.0, samples / rate * (0.75 + 0.5 * chance) - took_s)
 
     def _grow(self, now_s: float) -> None:

@@ -12,6 +12,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass, field, replace
+from typing import TypeAlias
 
 from trunkline.collector.config import CollectorConfig, Declared, Pipeline
 from trunkline.collector.sender import Sender
@@ -30,22 +31,29 @@ from trunkline.model import Batch, Table
 
 log = logging.getLogger(__name__)
 
+Lose: TypeAlias = Callable[[str, int], None]
+
 
 @dataclass(frozen=True, slots=True)
 class FanOut:
-    """Hands every batch to several consumers. One that fails is logged and does not keep the others from it."""
+    """Hands every batch to several consumers. One that fails is logged and does not keep the others from it.
+
+    `lose` is told its name, and how many samples it has not got.
+    """
 
     consumers: Sequence[tuple[str, Consumer]]
+    lose: Lose
 
     def open(self, table: Table) -> Inlet:
-        return _FanOutInlet([(name, consumer.open(table)) for name, consumer in self.consumers])
+        return _FanOutInlet([(name, consumer.open(table)) for name, consumer in self.consumers], self.lose)
 
 
 class _FanOutInlet:
     """Remembers for a consumer that failed which series it has not seen, for the next batch."""
 
-    def __init__(self, inlets: Sequence[tuple[str, Inlet]]) -> None:
+    def __init__(self, inlets: Sequence[tuple[str, Inlet]], lose: Lose) -> None:
         self._inlets = inlets
+        self._lose = lose
         self._missed: dict[str, set[int]] = {}
 
     def consume(self, batch: Batch) -> None:
@@ -54,6 +62,7 @@ class _FanOutInlet:
                 inlet.consume(self._with_missed(name, batch) if self._missed else batch)
             except Exception:
                 log.exception("%s failed on a batch of %s; going on", name, batch.table.name)
+                self._lose(name, len(batch.slots()) + len(batch.extras))
                 self._missed.setdefault(name, set()).update(batch.changed)
             else:
                 if self._missed:
@@ -109,12 +118,14 @@ def build(
     lend: Callable[[ComponentId], Context],
     sender_for: Callable[[ComponentId, Delivery], Sender],
     guard: Callable[[str, Consumer], Consumer],
+    lose: Lose,
 ) -> Assembly:
     """Build every part of `config`. Raises ConfigError with everything that is wrong with any of them.
 
-    `guard` is put before a pipeline, given with its name, that has no memory_limiter of its own.
+    `guard` is put before a pipeline, given with its name, that has no memory_limiter of its own. `lose` is told of
+    samples that a part, given by its name, has failed on.
     """
-    builder = _Builder(config, lend, sender_for, guard)
+    builder = _Builder(config, lend, sender_for, guard, lose)
     builder.build()
     if builder.problems:
         raise ConfigError(sorted(builder.problems))
@@ -130,6 +141,7 @@ class _Builder:
         lend: Callable[[ComponentId], Context],
         sender_for: Callable[[ComponentId, Delivery], Sender],
         guard: Callable[[str, Consumer], Consumer],
+        lose: Lose,
     ) -> None:
         self.assembly = Assembly(config)
         self.problems: list[Problem] = []
@@ -137,6 +149,7 @@ class _Builder:
         self._lend = lend
         self._sender_for = sender_for
         self._guard = guard
+        self._lose = lose
         self._exporters: dict[ComponentId, Consumer] = {}
 
     def build(self) -> None:
@@ -145,9 +158,8 @@ class _Builder:
             with self._placed(self._config.extensions[id_]) as declared:
                 self.assembly.extensions[str(id_)] = declared.config.build(self._context(id_))
         for id_ in _used(pipeline.exporters for pipeline in pipelines.values()):
-            self._exporters[id_] = FanOut(
-                []
-            )  # stands in for one that cannot be built, to find the other problems
+            # stands in for one that cannot be built, to find the other problems
+            self._exporters[id_] = FanOut([], self._lose)
             with self._placed(self._config.exporters[id_]) as declared:
                 self._exporters[id_] = self._consumer(id_, declared.config.build(self._context(id_)))
         heads = {name: self._pipeline(str(name), pipeline) for name, pipeline in pipelines.items()}
@@ -157,7 +169,8 @@ class _Builder:
                     (str(name), heads[name])
                     for name, pipeline in pipelines.items()
                     if id_ in pipeline.receivers
-                ]
+                ],
+                self._lose,
             )
             with self._placed(self._config.receivers[id_]) as declared:
                 self.assembly.receivers[str(id_)] = declared.config.build(self._context(id_), downstream)
@@ -170,7 +183,8 @@ class _Builder:
         return Outbox(made, sender)
 
     def _pipeline(self, name: str, pipeline: Pipeline) -> Consumer:
-        head: Consumer = FanOut([(str(id_), self._exporters[id_]) for id_ in pipeline.exporters])
+        exporters = [(str(id_), self._exporters[id_]) for id_ in pipeline.exporters]
+        head: Consumer = FanOut(exporters, self._lose)
         for id_ in reversed(pipeline.processors):
             with self._placed(self._config.processors[id_]) as declared:
                 built = declared.config.build(self._context(id_), head)

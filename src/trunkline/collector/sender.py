@@ -236,7 +236,8 @@ class Sender:
         if self._next_s > now_s and not self._gate.hurried:
             await self._gate.pause(self._next_s - now_s)
             now_s = self._clock.monotonic()
-        self._next_s = now_s + self._gate.pace.pause_s(samples, 0.0, now_s, self._chance())
+        waiting = self._queue.waiting
+        self._next_s = now_s + self._gate.pace.pause_s(samples, 0.0, now_s, self._chance(), waiting)
 
     def lose(self, samples: int, reason: str) -> None:
         """Samples had to be given up; `reason` is one of those of `LOSSES`."""

@@ -143,7 +143,8 @@ class Fragment(NamedTuple):
     """The samples of a fixed slice of one source's series in one batch, encoded.
 
     `lane` names the slice: one request never holds two fragments of a lane, so it holds at most one sample per
-    series. `data` is joined with others by the exporter's `join`; `raw_bytes` is its size uncompressed.
+    series. `data` is joined with others by the exporter's `join`; `raw_bytes` is its size uncompressed. Without data
+    and samples it says that what follows shall wait until nothing of the lane is under way.
     """
 
     lane: int

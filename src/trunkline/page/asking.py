@@ -15,7 +15,7 @@ from trunkline.dashboards.queries import Variable, taken
 from trunkline.errors import SimulatorError
 from trunkline.net.client import ClientFactory
 from trunkline.net.resolve import Resolve
-from trunkline.page.filling import Span, offered_query
+from trunkline.page.filling import Span
 from trunkline.simulator.control import ControlClient
 
 _AT_ONCE: Final = 4
@@ -66,10 +66,11 @@ class Questions:
             return await self._workspace.query_range(promql, end_s - span.length_s, end_s, span.step_s)
 
     async def offered(self, variable: Variable, selector: str, span: Span) -> list[str]:
-        """The values a variable offers, sorted; `selector` is its own, filled in."""
-        found = await self.now(offered_query(variable, selector, span))
-        values = {taken(variable.regex, each.labels.get(variable.label, "")) for each in found}
-        return sorted(values - {""})
+        """The values a variable offers, sorted, asked for as Grafana does; `selector` is its own, filled in."""
+        now_s = time.time()
+        async with self._turn:
+            found = await self._workspace.label_values(variable.label, selector, now_s - span.length_s, now_s)
+        return sorted({taken(variable.regex, each) for each in found} - {""})
 
 
 @contextlib.asynccontextmanager

@@ -111,11 +111,15 @@ class Tab:
                 "Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code, **text
             )
 
-    def picture(self, path: Path) -> None:
-        """Write all of the page as PNG, in a window as high as the page is: what is out of sight is not drawn."""
+    def picture(self, path: Path, drawn: str = "true") -> None:
+        """Write all of the page as PNG, in a window as high as the page is: what is out of sight is not drawn.
+
+        `drawn` is the JavaScript expression that says whether all of it is, now that it is in sight.
+        """
         width = self.evaluate("innerWidth")
         height = int(self.call("Page.getLayoutMetrics")["cssContentSize"]["height"])
         self._resize(width, height)
+        self.wait_for(drawn)
         time.sleep(_SETTLE_S)
         found = self.call("Page.captureScreenshot", format="png")
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 from typing import Any, Final
 
@@ -22,6 +23,19 @@ from trunkline.page.reading import Panel, panels
 _RANGE_NAMES: Final = {name: f"last {name.removeprefix('now-')}" for name in RANGES}
 _OFFER_EVERY_S: Final = 30.0
 _ALL: Final = {EVERYTHING: "All"}
+_NEAR: Final = 'once margin="150px"'
+_OVER_TIME: Final = frozenset({"timeseries", "state-timeline"})
+_TOGETHER_S: Final = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What a panel's queries found, by letter, until when its time goes, and why it is nothing if they failed."""
+
+    panel: Panel
+    until_s: float
+    found: Mapping[str, Sequence[Found]]
+    trouble: str = ""
 
 
 class DashboardView:
@@ -42,10 +56,11 @@ class DashboardView:
         self._on_choice = on_choice
         self._selects: dict[str, ui.select] = {}
         self._titles: dict[int, ui.html] = {}
+        self._places: dict[int, ui.element] = {}
         self._charts: dict[int, ui.echart] = {}
         self._texts: dict[int, ui.html] = {}
         self._panels = panels(dashboard)
-        self._sized: set[int] = set()
+        self._drawn_until: dict[int, float] = {}
         self._offer_at = 0.0
         self._running: asyncio.Task[None] | None = None
         self._is_settling = False
@@ -97,9 +112,7 @@ class DashboardView:
         ):
             self._titles[panel.number] = ui.html(self._title(panel), sanitize=False).classes("heading")
             if panel.kind == "timeseries":
-                now_s = time.time()
-                empty = charts.options(panel, [], now_s - self._choices.span.length_s, now_s, 1)
-                self._charts[panel.number] = ui.echart(empty, renderer="svg").classes("chart")
+                self._places[panel.number] = ui.element("q-intersection").props(_NEAR).classes("chart")
             loading = escape(panel.text) if panel.kind == "text" else "…"
             self._texts[panel.number] = ui.html(f"<p class=loading>{loading}</p>", sanitize=False).classes(
                 "body"
@@ -130,6 +143,7 @@ class DashboardView:
 
     def _changed(self) -> None:
         self._offer_at = 0.0
+        self._drawn_until.clear()
         self._on_choice()
         ui.navigate.history.replace(f"/d/{self._dashboard['uid']}?{self._choices.query()}")
         for panel in self._panels:
@@ -149,38 +163,58 @@ class DashboardView:
         finally:
             self._is_settling = False
 
+    def begin(self) -> asyncio.Task[None]:
+        """Ask while the browser still loads the page; what is found waits for it."""
+        self._running = asyncio.ensure_future(self._refresh())
+        return self._running
+
     async def refresh(self) -> None:
         """Ask for everything anew; nothing happens while that is still under way."""
         if self._running and not self._running.done():
             return
-        self._running = asyncio.ensure_future(self._refresh())
-        await asyncio.wait([self._running])
+        await asyncio.wait([self.begin()])
 
     async def _refresh(self) -> None:
-        """Panels wait only for variables that have no All, if they use one: there is nothing to ask before."""
+        """Variables without All come first, as panels need them; what the others offer can wait for the panels."""
         single = [each for each in variables(self._dashboard) if each.everything is None]
         several = [each for each in variables(self._dashboard) if each.everything is not None]
-        using = [each for each in self._panels if _uses(each, single)]
-        rest = [each for each in self._panels if each not in using]
-        is_due = time.monotonic() > self._offer_at
-        work = [self._draw_settled(single if is_due else (), using), *map(self._draw, rest)]
-        await asyncio.gather(*work, self._offer(several if is_due else ()))
-        if is_due and all(self._choices.chosen[each.name] for each in single):
-            self._offer_at = time.monotonic() + _OFFER_EVERY_S
+        is_offer_due = time.monotonic() > self._offer_at
+        if is_offer_due:
+            await self._offer(single)
+        await self._draw([each for each in self._panels if each.targets and self._is_due(each)])
+        if is_offer_due:
+            await self._offer(several)
+            if all(self._choices.chosen[each.name] for each in single):
+                self._offer_at = time.monotonic() + _OFFER_EVERY_S
 
-    async def _draw_settled(self, single: Sequence[Variable], using: Sequence[Panel]) -> None:
-        await self._offer(single)
-        await asyncio.gather(*map(self._draw, using))
+    def _is_due(self, panel: Panel) -> bool:
+        """What is drawn over time changes when a step has passed, the rest at any time."""
+        return self._drawn_until.get(panel.number) != self._window()[1]
+
+    async def _draw(self, due: Sequence[Panel]) -> None:
+        """Show what is found, what comes soon after one another at once: each change costs a browser the same."""
+        pending = {asyncio.ensure_future(self._find(each)) for each in due}
+        try:
+            while pending:
+                done, pending = await asyncio.wait(pending, timeout=_TOGETHER_S)
+                for each in done:
+                    self._show_answer(each.result())
+        finally:
+            for each in pending:
+                each.cancel()
 
     async def _offer(self, offering: Sequence[Variable]) -> None:
         """Fill variables, in order, as a later one may depend on those before it."""
+        found: list[tuple[Variable, list[str]]] = []
         for variable in offering:
             try:
                 selector = self._choices.filled(variable.selector)
                 offered = await self._questions.offered(variable, selector, self._choices.span)
             except TrunklineError:
-                return  # the panels say what is wrong
+                break  # the panels say what is wrong
             self._choices.settle(variable, offered)
+            found.append((variable, offered))
+        for variable, offered in found:
             chosen = self._choices.chosen[variable.name]
             options = {value: value for value in sorted({*offered, *chosen} - {EVERYTHING})}
             self._show_offer(variable.name, (_ALL if variable.everything else {}) | options, chosen)
@@ -198,29 +232,31 @@ class DashboardView:
             if "$" in panel.title:
                 self._titles[panel.number].set_content(self._title(panel))
 
-    async def _draw(self, panel: Panel) -> None:
-        if not panel.targets:
-            return
+    async def _find(self, panel: Panel) -> _Answer:
+        until_s = self._window()[1]
+        asking = [self._ask(each.expr, instant=each.instant) for each in panel.targets]
         try:
-            found = dict(
-                zip(
-                    [each.letter for each in panel.targets],
-                    await asyncio.gather(
-                        *(self._ask(each.expr, instant=each.instant) for each in panel.targets)
-                    ),
-                    strict=True,
-                )
-            )
+            found = await asyncio.gather(*asking)
         except TrunklineError as error:
-            self._texts[panel.number].set_content(markup.trouble(str(error)))
-            return
-        self._show(panel, found)
+            return _Answer(panel, until_s, {}, str(error))
+        letters = [each.letter for each in panel.targets]
+        return _Answer(panel, until_s, dict(zip(letters, found, strict=True)))
 
     async def _ask(self, expr: str, *, instant: bool) -> Sequence[Found]:
         promql = self._choices.filled(expr)
         if instant:
             return await self._questions.now(promql)
         return await self._questions.over(promql, self._choices.span)
+
+    def _show_answer(self, answer: _Answer) -> None:
+        number = answer.panel.number
+        self._drawn_until.pop(number, None)
+        if answer.trouble:
+            self._texts[number].set_content(markup.trouble(answer.trouble))
+            return
+        self._show(answer.panel, answer.found)
+        if answer.panel.kind in _OVER_TIME and any(answer.found.values()):
+            self._drawn_until[number] = answer.until_s
 
     def _show(self, panel: Panel, found: Mapping[str, Sequence[Found]]) -> None:
         first = next(iter(found.values()))
@@ -253,17 +289,18 @@ class DashboardView:
         return end_s - span.length_s, end_s, span.step_s
 
     def _show_chart(self, panel: Panel, lines: list[Line]) -> None:
+        """A chart is drawn while it is near what is seen, with the newest data when it comes there.
+
+        It is made when there is something to draw, so that the page need not wait for the charting library.
+        """
         shown = charts.largest(lines)
-        chart = self._charts[panel.number]
-        chart.options.clear()
-        chart.options.update(charts.options(panel, shown, *self._window()))
-        chart.update()
-        if panel.number not in self._sized:  # a chart made while the page was being laid out may be too small
-            self._sized.add(panel.number)
-            chart.run_chart_method("resize")
+        options = charts.options(panel, shown, *self._window())
+        chart = self._charts.get(panel.number)
+        if chart is None:
+            with self._places[panel.number]:
+                self._charts[panel.number] = ui.echart(options, renderer="svg").classes("drawing")
+        else:
+            chart.options.clear()
+            chart.options.update(options)
+            chart.update()
         self._texts[panel.number].set_content(markup.key(panel, shown, len(lines)))
-
-
-def _uses(panel: Panel, single: Sequence[Variable]) -> bool:
-    text = " ".join(each.expr for each in panel.targets)
-    return any(f"${each.name}" in text or f"${{{each.name}" in text for each in single)

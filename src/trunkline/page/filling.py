@@ -25,7 +25,8 @@ RANGES: Final = {"now-5m": 300, "now-15m": 900, "now-1h": 3600, "now-3h": 10_800
 USUAL_RANGE: Final = "now-5m"
 
 _POINTS: Final = 120
-_STEPS: Final = (5, 10, 15, 30, 60, 120)
+_STEPS: Final = (15, 30, 60, 120)
+"""Seconds; as in Grafana none is shorter than a scrape."""
 _PART: Final = re.compile(r"\$\{([^}]+)\}")
 
 
@@ -126,11 +127,6 @@ def legend(text: str, labels: Mapping[str, str], letter: str) -> str:
     if not text:
         return ", ".join(f"{name}={value}" for name, value in labels.items()) or letter
     return re.sub(r"\{\{\s*(\w+)\s*\}\}", lambda found: labels.get(found[1], ""), text).strip()
-
-
-def offered_query(variable: Variable, selector: str, span: Span) -> str:
-    """PromQL for `label_values`: the label's values in series that lived within the span."""
-    return f"group by ({variable.label}) (last_over_time({selector}[{span.length_s}s]))"
 
 
 def in_order(dashboard: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

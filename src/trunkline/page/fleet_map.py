@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -73,8 +74,7 @@ class Fleet:
 
 async def look(questions: Questions, ecs: Sequence[Mapping[str, Any]]) -> Fleet:
     """The fleet now; `ecs` are the living tasks by `simulator status`. Raises QueryError, CredentialsError."""
-    newest, up = await questions.now(_NEWEST), await questions.now(_UP)
-    rate, waiting = await questions.now(_RATE), await questions.now(_WAITING)
+    newest, up, rate, waiting = await asyncio.gather(*map(questions.now, (_NEWEST, _UP, _RATE, _WAITING)))
     now_s = time.time()
     return Fleet(
         sorted(_tasks(newest, up, ecs, now_s), key=lambda task: (*task.place, task.id)),

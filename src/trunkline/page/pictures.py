@@ -17,6 +17,12 @@ FILLED: Final = (
 )
 """In JavaScript: every panel of the dashboard shows data."""
 
+DRAWN: Final = (
+    "[...document.querySelectorAll('.chart')].every(e => { const svg = e.querySelector('svg'); "
+    "return svg && e.offsetWidth == svg.getAttribute('width') && e.offsetHeight == svg.getAttribute('height') })"
+)
+"""In JavaScript: every chart has been drawn, at its size; one that has not been in sight yet has not."""
+
 THEMES: Final = ("light", "dark")
 _WIDTH: Final = 1280
 _HEIGHT: Final = 900
@@ -50,4 +56,4 @@ def _draw(tab: Tab, url: str, path: Path) -> None:
         tab.wait_for(FILLED, _PATIENCE_S)
     except TimeoutError:
         raise SimulatorError(f"a panel of {url} stays empty; see which in a browser") from None
-    tab.picture(path)
+    tab.picture(path, DRAWN)

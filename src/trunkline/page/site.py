@@ -9,7 +9,7 @@ from importlib import resources
 from typing import Any, Final
 
 from fastapi import FastAPI, Request
-from nicegui import app, ui
+from nicegui import app, background_tasks, ui
 
 from trunkline.dashboards.rendering import dashboards
 from trunkline.page.asking import Questions, Simulator
@@ -54,7 +54,9 @@ class Site:
         view = MapView(self._watch, self._troubles, self._workspace)
         with ui.element("main").classes("content"):
             view.build()
-        ui.timer(view.EVERY_S, view.refresh)
+        # The first look begins while the browser still loads the page, and is shown when it has.
+        background_tasks.create(view.refresh(), name="first look")
+        ui.timer(view.EVERY_S, view.refresh, immediate=False)
 
     def _dashboard(self, uid: str, request: Request) -> None:
         if uid not in self._dashboards:
@@ -69,7 +71,8 @@ class Site:
         view = DashboardView(dashboard, choices, self._questions, show_links)
         with ui.element("main").classes("content"):
             view.build()
-        ui.timer(view.EVERY_S, view.refresh)
+        view.begin()
+        ui.timer(view.EVERY_S, view.refresh, immediate=False)
 
     def _frame(
         self, request: Request, title: str, choices: Choices | None = None, uid: str = ""

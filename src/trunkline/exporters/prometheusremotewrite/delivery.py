@@ -23,7 +23,7 @@ from trunkline.errors import (
     RetryLater,
     TooLarge,
 )
-from trunkline.exporters.prometheusremotewrite.encoder import SourceEncoder
+from trunkline.exporters.prometheusremotewrite.encoder import RefusedSeriesError, SourceEncoder
 from trunkline.exporters.prometheusremotewrite.labels import final_labels
 from trunkline.exporters.prometheusremotewrite.limits import TooManyLabelsError
 from trunkline.exporters.prometheusremotewrite.metadata import Announcements, WithMetadata
@@ -81,7 +81,10 @@ class RemoteWrite:
         return WithMetadata(table, self._announcements, made) if self._config.send_metadata else made
 
     def _samples(self, table: Table) -> Encoder:
-        return SourceEncoder(table, self._encode, self._last_lanes)
+        return SourceEncoder(table, self._encode, self._last_lanes, self._lose)
+
+    def _lose(self, samples: int, reason: str) -> None:
+        self._metrics.refused.add(samples, self._name, reason)
 
     def join(self, fragments: Sequence[Fragment]) -> bytes:
         return template.join((fragment.data, fragment.raw_bytes) for fragment in fragments)
@@ -134,14 +137,10 @@ class RemoteWrite:
             final = self._final(series)
             if final is not None:
                 self._label_limits.check(final)
-        except TooManyLabelsError as error:
-            log.warning("%s: series %s is left out: %s", self._name, series.labels, error)
-            self._metrics.refused.add(1, self._name, "labels")
-            return None
         except ValueError as error:
             log.warning("%s: series %s is left out: %s", self._name, series.labels, error)
-            self._metrics.refused.add(1, self._name, "name_invalid")
-            return None
+            reason = "labels" if isinstance(error, TooManyLabelsError) else "name_invalid"
+            raise RefusedSeriesError(reason) from error
         return final
 
     def _final(self, series: Series) -> bytes | None:

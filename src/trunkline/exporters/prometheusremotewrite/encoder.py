@@ -12,7 +12,7 @@ from operator import attrgetter
 from typing import Final, TypeAlias
 
 from trunkline.component.contract import Fragment
-from trunkline.model import Batch, Extra, Series, Table
+from trunkline.model import Batch, Extra, Series, Table, is_stale
 from trunkline.wire.kernel import Template
 
 LANE_SLOTS: Final = 1024
@@ -26,22 +26,36 @@ LabelsOf: TypeAlias = Callable[[int], bytes | None]
 """The labels of the series at a slot, encoded, or None if nothing of it is sent."""
 
 
+class RefusedSeriesError(ValueError):
+    """A series that the receiver would refuse, for a `reason` of the field's."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
 class SourceEncoder:
     """The fragments of one source. All it keeps of a series is its place in the template of a lane.
 
-    `encode_labels` is asked when a series is first sent, and again when it comes back after a while; what it refuses
-    (None) only when the series is decided anew. `last` has the last lane that was sent of a source, by its key,
+    `encode_labels` is asked when a series is first sent, and again when it comes back after a while. What it does not
+    send (None), or refuses (RefusedSeriesError), is asked again only when the series is decided anew; `lose` is told
+    how many samples are refused, and why. `last` has the last lane that was sent of a source, by its key,
     unless that is its first, and outlives this encoder: when series come, or come back in another slot, nothing is sent before that lane is settled.
     """
 
     def __init__(
-        self, table: Table, encode_labels: Callable[[Series], bytes | None], last: dict[str, int]
+        self,
+        table: Table,
+        encode_labels: Callable[[Series], bytes | None],
+        last: dict[str, int],
+        lose: Callable[[int, str], None],
     ) -> None:
         self._table = table
         self._last = last
         self._encode_labels = encode_labels
         self._lanes: list[_Lane] = []
-        self._refused: set[int] = set()
+        self._lose = lose
+        self._left_out: dict[int, str] = {}  # slots, and why they are refused, or nothing
         self._present: bytes | None = None
         self._restless = False
         self._whole: list[tuple[int, Template, array[int]]] = []
@@ -61,6 +75,8 @@ class SourceEncoder:
             ]
         if batch.extras:
             fragments += self._encode_extras(batch.extras)
+        if self._left_out:
+            self._count_refused(batch)
         return self._behind_the_last(fragments, batch) if fragments else fragments
 
     def _behind_the_last(self, fragments: list[Fragment], batch: Batch) -> Sequence[Fragment]:
@@ -83,8 +99,8 @@ class SourceEncoder:
         present = self._present or bytes(one is not None for one in series)
         while len(self._lanes) * LANE_SLOTS < len(series):
             self._lanes.append(_Lane(self._table.key, len(self._lanes)))
-        self._refused.difference_update(batch.changed)
         for slot in batch.changed:
+            self._left_out.pop(slot, None)
             self._lanes[slot // LANE_SLOTS].change(slot)
         for lane in self._lanes:
             lane.compile(present, self._labels_of)
@@ -92,13 +108,25 @@ class SourceEncoder:
         self._whole = [lane.whole() for lane in self._lanes if lane.samples and not self._restless]
 
     def _labels_of(self, slot: int) -> bytes | None:
-        series = None if slot in self._refused else self._table.series[slot]
+        series = None if slot in self._left_out else self._table.series[slot]
         if series is None:
             return None
-        labels = self._encode_labels(series)
+        labels, reason = None, ""
+        try:
+            labels = self._encode_labels(series)
+        except RefusedSeriesError as error:
+            reason = error.reason
         if labels is None:
-            self._refused.add(slot)
+            self._left_out[slot] = reason
         return labels
+
+    def _count_refused(self, batch: Batch) -> None:
+        """Every sample of a refused series, but its stale markers: the receiver has never seen what they end."""
+        slots = [slot for slot in batch.slots() if not is_stale(batch.values[slot])]
+        slots += [extra.slot for extra in batch.extras]
+        reasons = Counter(reason for slot in slots if (reason := self._left_out.get(slot)))
+        for reason, samples in reasons.items():
+            self._lose(samples, reason)
 
     def _encode_extras(self, extras: Sequence[Extra]) -> Iterator[Fragment]:
         """Further samples of a series, oldest first, each in a fragment that cannot meet another of its lane."""

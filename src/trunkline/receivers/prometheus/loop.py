@@ -131,7 +131,8 @@ class TargetLoop:
         loop = asyncio.get_running_loop()
         until_s = loop.time() + min(self.target.timeout_s, LAST_SCRAPE_TIMEOUT_S)
         idle = await self._idle(until_s - loop.time())
-        self.scraped_s, self._started = self._clock.time(), self._clock.monotonic()
+        self.scraped_s = max(self._clock.time(), self.scraped_s + JUST_AFTER_S)
+        self._started = self._clock.monotonic()
         fetched = idle and not self._refused and await self._scrape_once(until_s - loop.time())
         if self._mortal:
             self.end(self._clock.time())
