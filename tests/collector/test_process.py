@@ -497,3 +497,38 @@ async def test_a_collector_that_cannot_learn_who_it_is_does_not_start(world: Wor
     assert "the task metadata endpoint does not say which task this is" in running.log[-1]
     assert "its TaskARN is ''" in running.log[-1]
     assert world.stored == {}
+
+
+@pytest.mark.parametrize("later_s", [0.0, 0.01, 0.03, 0.1])
+async def test_a_stop_during_a_reload_delivers_too(world: World, tmp_path: Path, later_s: float) -> None:
+    path = world.config(tmp_path)
+    async with collector(tmp_path, "--config", str(path)) as running:
+        await world.until("scrapes_total", 2)
+        running.process.send_signal(signal.SIGHUP)
+        await asyncio.sleep(later_s)
+        assert await running.stop() == 0
+        await running.said("everything delivered")
+    assert world.stored["scrapes_total"][-1] == world.scrapes
+    assert list((tmp_path / "data").rglob("*.seg")) == []
+
+
+async def test_what_waits_in_memory_outlives_a_reload(world: World, tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("a file is in the way")
+    path = world.config(tmp_path)
+    world.answer = 503
+    async with collector(tmp_path, "--config", str(path)) as running:
+        while world.scrapes < 4:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+        running.process.send_signal(signal.SIGHUP)
+        await running.said("new configuration read")
+        await asyncio.sleep(0.5)
+        world.answer = 200
+        values = await world.until("scrapes_total", 8)
+        assert values[:3] == [1, 2, 3]
+        assert not [line for line in running.log if "given up" in line]
+        (tmp_path / "data").unlink()
+        running.process.send_signal(signal.SIGHUP)  # and goes to the disk when that is there
+        await world.until("scrapes_total", len(world.stored["scrapes_total"]) + 3)
+        assert await running.stop() == 0
+    values = world.stored["scrapes_total"]
+    assert values == sorted(set(values))

@@ -14,7 +14,7 @@ from tests.collector.test_sender import Receiver as Taking
 from trunkline.collector.backlog import ASIDE, queue_folder
 from trunkline.collector.queue import DiskQueue
 from trunkline.collector.sender import Sender
-from trunkline.collector.takeover import Takeover, folder_of, open_aside, open_queue
+from trunkline.collector.takeover import Memories, Takeover, folder_of
 from trunkline.component.contract import Fragment
 from trunkline.component.metrics import SelfMetrics
 from trunkline.testing import VirtualClock
@@ -52,10 +52,10 @@ async def collector(
     sender = Sender(
         name,
         receiver,
-        lambda lost: open_queue(folder, lost, name, receiver),
+        lambda lost: Memories().open_queue(folder, lost, name, receiver),
         metrics,
         VirtualClock(),
-        open_aside=lambda lost: open_aside(folder, lost, name, receiver),
+        open_aside=lambda lost: Memories().open_aside(folder, lost, name, receiver),
     )
     takeover = Takeover(data_dir, others, look_again_s=0.05)
     takeover.claim({name: sender})
@@ -140,7 +140,7 @@ async def test_what_goes_nowhere_any_longer_is_named_without_its_secrets_and_kep
 ) -> None:
     receiver, other = Receiver(), Receiver("https://elsewhere.example/write")
     folder = queue_folder(tmp_path, "old", receiver.destination)
-    queue = open_queue(folder, lambda *_: None, "old", receiver)
+    queue = Memories().open_queue(folder, lambda *_: None, "old", receiver)
     queue.append([fragment(1)])
     queue.close()
     with caplog.at_level(logging.WARNING):

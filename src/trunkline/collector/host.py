@@ -21,7 +21,7 @@ from trunkline.collector.config import CollectorConfig
 from trunkline.collector.pipelines import Assembly, build
 from trunkline.collector.routes import lead_on
 from trunkline.collector.sender import Sender
-from trunkline.collector.takeover import Takeover, folder_of, open_aside, open_queue
+from trunkline.collector.takeover import Memories, Takeover, folder_of
 from trunkline.component.admission import Admission, refused_samples
 from trunkline.component.contract import ComponentId, Consumer, Context, Delivery
 from trunkline.component.memory import MemoryCeiling, MemoryLimits
@@ -83,6 +83,7 @@ class Host:
         self._healthy = False
         self._stop = asyncio.Event()
         self._ended = False
+        self._memories = Memories()
         self._reload = asyncio.Event()
 
     async def run(self, config: CollectorConfig) -> None:
@@ -154,10 +155,10 @@ class Host:
         return Sender(
             str(id_),
             delivery,
-            lambda lost: open_queue(folder, lost, id_, delivery),
+            lambda lost: self._memories.open_queue(folder, lost, id_, delivery),
             self._metrics,
             SystemClock(),
-            open_aside=lambda lost: open_aside(folder, lost, id_, delivery),
+            open_aside=lambda lost: self._memories.open_aside(folder, lost, id_, delivery),
         )
 
     @asynccontextmanager
@@ -175,6 +176,7 @@ class Host:
                 await stack.enter_async_context(extension)
             for sender in assembly.senders.values():
                 await stack.enter_async_context(sender)
+            self._memories.forget()
             for consumer in assembly.entered:
                 await stack.enter_async_context(consumer)
             tasks = [
@@ -191,9 +193,9 @@ class Host:
             finally:
                 self._healthy = False
                 deadline = time.monotonic() + self._settings.shutdown_timeout_s
-                self._ended = (
-                    self._stop.is_set()
-                )  # when it is told to stop later, what replaces these parts ends
+                # Told to stop later, what replaces these parts starts and ends.
+                self._ended = self._stop.is_set()
+                self._memories.kept = not self._ended
                 if self._ended:
                     await self._scrape_last(assembly)
                 await _cancel(tasks)

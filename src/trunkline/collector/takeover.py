@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from trunkline.collector.backlog import ASIDE, Backlog, backlogs, claim, queue_folder, remove_empty
 from trunkline.collector.queue import DiskQueue, Lost, MemoryQueue, Queue
 from trunkline.collector.sender import Sender
-from trunkline.component.contract import Delivery, Limits
+from trunkline.component.contract import Delivery, Fragment, Limits
 from trunkline.errors import QueueError
 
 log = logging.getLogger(__name__)
@@ -36,17 +36,49 @@ def folder_of(data_dir: Path, id_: object, delivery: Delivery) -> Path:
     return queue_folder(root, id_, delivery.destination)
 
 
-def open_queue(folder: Path, lost: Lost, id_: object, delivery: Delivery) -> Queue:
-    """The queue of an exporter. Raises QueueError when another collector uses the folder."""
-    return _open_or_remember(folder, lost, id_, delivery, delivery.queue.max_bytes)
+class Memories:
+    """What queues in memory hold when a new configuration takes the place of the old one, by their folders."""
+
+    def __init__(self) -> None:
+        self.kept = True
+        """Whether anybody comes to ask for it."""
+        self._left: dict[Path, tuple[Sequence[Fragment], Lost]] = {}
+
+    def open_queue(self, folder: Path, lost: Lost, id_: object, delivery: Delivery) -> Queue:
+        """The queue of an exporter. Raises QueueError when another collector uses the folder."""
+        return self._open(folder, lost, id_, delivery, delivery.queue.max_bytes)
+
+    def open_aside(self, folder: Path, lost: Lost, id_: object, delivery: Delivery) -> Queue:
+        """The queue of what the exporter's receiver does not take for now. Raises QueueError as `open_queue` does."""
+        return self._open(folder / ASIDE, lost, id_, delivery, ASIDE_BYTES)
+
+    def _open(self, folder: Path, lost: Lost, id_: object, delivery: Delivery, max_bytes: int) -> Queue:
+        def leave(fragments: Sequence[Fragment]) -> bool:
+            if self.kept:
+                self._left[folder] = fragments, lost
+            return self.kept
+
+        queue = _open_or_remember(folder, lost, id_, delivery, max_bytes, leave)
+        if folder in self._left:
+            queue.append(self._left.pop(folder)[0], inherited=True)
+        return queue
+
+    def forget(self) -> None:
+        """Nobody has asked for what is left now."""
+        for fragments, lost in self._left.values():
+            if samples := sum(fragment.samples for fragment in fragments):
+                lost(samples, "stopped")
+        self._left.clear()
 
 
-def open_aside(folder: Path, lost: Lost, id_: object, delivery: Delivery) -> Queue:
-    """The queue of what the exporter's receiver does not take for now. Raises QueueError as `open_queue` does."""
-    return _open_or_remember(folder / ASIDE, lost, id_, delivery, ASIDE_BYTES)
-
-
-def _open_or_remember(folder: Path, lost: Lost, id_: object, delivery: Delivery, max_bytes: int) -> Queue:
+def _open_or_remember(
+    folder: Path,
+    lost: Lost,
+    id_: object,
+    delivery: Delivery,
+    max_bytes: int,
+    leave: Callable[[Sequence[Fragment]], bool],
+) -> Queue:
     shown = delivery.destination.partition("?")[0]  # what follows may be a secret
     try:
         return DiskQueue(
@@ -65,7 +97,7 @@ def _open_or_remember(folder: Path, lost: Lost, id_: object, delivery: Delivery,
         folder,
         reason,
     )
-    return MemoryQueue(lost, max_bytes=min(max_bytes, MEMORY_BYTES))
+    return MemoryQueue(lost, max_bytes=min(max_bytes, MEMORY_BYTES), leave=leave)
 
 
 class Takeover:

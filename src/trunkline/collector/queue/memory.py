@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from trunkline.collector.queue.chunk import Chunk, Lost, Record, Window, as_records
@@ -22,11 +22,19 @@ _HERE: Final = _Memory()
 class MemoryQueue:
     """The same promise without a disk: gone with the process, and bounded.
 
-    What is under way is the sender's: only what waits is given up, and the newest record never.
+    What is under way is the sender's: only what waits is given up, and the newest record never. `leave` is offered what
+    is there in the end, and says whether it takes it.
     """
 
-    def __init__(self, lost: Lost, *, max_bytes: int = 64 * 1024 * 1024) -> None:
+    def __init__(
+        self,
+        lost: Lost,
+        *,
+        max_bytes: int = 64 * 1024 * 1024,
+        leave: Callable[[Sequence[Fragment]], bool] = lambda _: False,
+    ) -> None:
         self._lost = lost
+        self._leave = leave
         self._records: deque[Record] = deque()
         self._window = Window()
         self._max_bytes = max_bytes
@@ -93,7 +101,9 @@ class MemoryQueue:
 
     def close(self) -> None:
         """Nothing outlives the process."""
-        if self.samples:
+        under_way = [record for chunk in self._window.chunks if not chunk.settled for record in chunk.records]
+        left = [fragment for record in (*under_way, *self._records) for fragment in record.fragments]
+        if left and not self._leave(left) and self.samples:
             self._lost(self.samples, "stopped")
         self._records.clear()
         self.samples = self.waiting = self.size_bytes = 0
