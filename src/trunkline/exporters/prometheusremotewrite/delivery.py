@@ -230,7 +230,7 @@ def _explain_misdirected(response: Response) -> str:
 LIMITS: Final = frozenset({"labelset_limit", "out_of_order_rate", "series_limit"})
 """How many series there may be, or samples out of order: these are refused, and others taken."""
 
-_REASONS: Final = (
+REASONS: Final = (
     ("out_of_order_rate", re.compile(r"out.of.order.{0,40}rate.?limit", re.IGNORECASE)),
     ("labelset_limit", re.compile(r"per.label.?set.series|per.metric.series", re.IGNORECASE)),
     (
@@ -247,12 +247,13 @@ _REASONS: Final = (
     ("labels", re.compile(r"label", re.IGNORECASE)),
     ("metric_name", re.compile(r"metric.name", re.IGNORECASE)),
 )
+"""Counted reasons, by the words of a refusal; the first that fits."""
 
 
 def classify(message: str) -> str:
     """A short reason for counting, from the words of a refusal."""
     words = _SERIES.sub("", message)
-    return next((reason for reason, pattern in _REASONS if pattern.search(words)), "bad_request")
+    return next((reason for reason, pattern in REASONS if pattern.search(words)), "bad_request")
 
 
 def new_credentials_may_help(response: Response) -> bool:
