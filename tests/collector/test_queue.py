@@ -5,6 +5,7 @@ import resource
 import subprocess
 import sys
 import textwrap
+import threading
 from pathlib import Path
 from typing import Protocol
 
@@ -414,3 +415,39 @@ def test_records_without_samples_are_not_passed_over(tmp_path: Path) -> None:
     assert numbers(queue, Limits(max_request_bytes=150)) == list(range(12))
     assert len(list(tmp_path.glob("*.seg"))) == 1
     queue.close()
+
+
+def test_a_segment_that_cannot_be_read_is_kept_and_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "queue"
+    (folder / f"{1:016d}.seg").mkdir(parents=True)  # reading it fails, as from a disk that does not answer
+    for _ in range(2):
+        queue = DiskQueue(folder, Losses(), patience_s=0.1)
+        queue.append([fragment(7)])
+        assert numbers(queue) == [7]
+        queue.close()
+    assert (folder / "damaged" / f"{1:016d}.seg").is_dir()
+    assert caplog.text.count("start with --take-over") == 1
+
+
+def test_a_segment_that_can_be_read_after_a_moment_is_delivered_first(tmp_path: Path) -> None:
+    folder = tmp_path / "queue"
+    queue = DiskQueue(folder, Losses())
+    queue.append([fragment(1)])
+    queue.close()
+    (path,) = folder.glob("*.seg")
+    path.rename(tmp_path / "away")
+    path.mkdir()
+
+    def mend() -> None:
+        path.rmdir()
+        (tmp_path / "away").rename(path)
+
+    mending = threading.Timer(0.3, mend)
+    mending.start()
+    queue = DiskQueue(folder, Losses())
+    queue.append([fragment(2)])
+    assert numbers(queue) == [1, 2]
+    queue.close()
+    mending.join()

@@ -73,6 +73,7 @@ class DiskQueue:
         self._segment_bytes = segment_bytes
         self._remembered_bytes = remembered_bytes
         self._retry_s = retry_s
+        self._patience_s = patience_s
         self._monotonic = monotonic
         self._aside = Aside(folder / "damaged")
         self._window = Window()
@@ -452,6 +453,7 @@ class DiskQueue:
     def _take_up(self) -> None:
         """Take up what earlier processes left, and start a segment of our own."""
         newest = self._cursor.segment
+        patient_until_s = time.monotonic() + self._patience_s
         for path in segment_paths(self._folder):
             segment = Segment(path, self._aside.keep, inherited=True)
             newest = max(newest, segment.number)
@@ -459,15 +461,27 @@ class DiskQueue:
                 segment.remove()
                 continue
             try:
-                segment.index(self._cursor.offset if segment.number == self._cursor.segment else 0)
+                self._index(segment, patient_until_s)
             except OSError as error:
-                log.error("the queue's segment %s is left out: %s", path, error.strerror)  # noqa: TRY400
+                self._aside.take(path, error)
                 continue
             self.samples += segment.samples
             self.waiting += segment.waiting
             self.size_bytes += segment.end - segment.passed_to
             self._ahead.append(segment)
         self._ahead.append(Segment(self._path(newest + 1), self._aside.keep))
+
+    def _index(self, segment: Segment, patient_until_s: float) -> None:
+        """See what is in a segment; a disk that does not give it back gets a while. Raises OSError."""
+        offset = self._cursor.offset if segment.number == self._cursor.segment else 0
+        while True:
+            try:
+                return segment.index(offset)
+            except OSError:
+                segment.close()
+                if time.monotonic() > patient_until_s:
+                    raise
+                time.sleep(min(0.5, self._patience_s / 10))
 
 
 def _sync_error(segment: Segment) -> OSError | None:

@@ -99,6 +99,27 @@ class Aside:
         self._folder = folder
         self._done: set[tuple[int, int]] = set()
 
+    def take(self, path: Path, error: OSError) -> None:
+        """Put a whole segment here that the disk does not give back, so that nobody removes it as delivered."""
+        said = error.strerror
+        place = self._folder / path.name
+        try:
+            size = path.stat().st_size
+            self._folder.mkdir(exist_ok=True)
+            path.rename(place)
+        except OSError as failure:
+            log.error("the queue's segment %s is left out: %s; %s", path, said, failure.strerror)  # noqa: TRY400
+            return
+        log.error(
+            "the queue's segment %s cannot be read (%s): its %d bytes are not delivered, and kept as %s. When the disk gives "
+            "them back: make a folder, move the file into <folder>/queue/%s, and start with --take-over <folder>",
+            path,
+            said,
+            size,
+            place,
+            self._folder.parent.name,
+        )
+
     def keep(self, segment: Segment, start: int, stop: int) -> None:
         """Copy what is from `start` to `stop` in `segment`, once, and say so."""
         if (segment.number, start) in self._done:
