@@ -148,7 +148,7 @@ async def random_order(stage: Stage, plan: Plan) -> str:
     def mode() -> Mode:
         fails = plan.chance.random() < 0.1
         status = 500 if fails else 200
-        return Mode(status=status, stores=not fails, delay_s=plan.chance.uniform(0, 0.5))
+        return Mode(status=status, stores=not fails, delay_s=plan.chance.choice((0.0, 0.1, 0.5)))
 
     await _while(stage, plan, mode, UNDER_LOAD_S)
     endpoint = stage.endpoint
