@@ -72,6 +72,22 @@ def wait_for_rates(site: Site) -> None:
             )
 
 
+def prometheus(site: Site) -> psutil.Process:
+    """The server behind the demo's workspace."""
+    below = psutil.Process(site.process.pid).children(recursive=True)
+    return next(each for each in below if each.name() == "prometheus")
+
+
+@contextmanager
+def stopped(process: psutil.Process) -> Iterator[None]:
+    """It holds its connections, and says nothing."""
+    process.suspend()
+    try:
+        yield
+    finally:
+        process.resume()
+
+
 @contextmanager
 def running(state_dir: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """A demo, from when its page can be looked at."""

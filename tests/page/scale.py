@@ -69,7 +69,7 @@ class Writer:
                 template = await self._template(client)
                 for number in range(TASKS):  # at their own moments, as tasks do
                     await asyncio.sleep(began + EVERY_S * number / TASKS - time.monotonic())
-                    await self._send(client, _request(template, number))
+                    await self.send(client, _request(template, number))
 
     @property
     def _key(self) -> Credentials:
@@ -86,7 +86,7 @@ class Writer:
         task = min(each.labels["aws_ecs_task_id"] for each in found)
         return [(dict(each.labels), each.value) for each in found if each.labels["aws_ecs_task_id"] == task]
 
-    async def _send(self, client: Any, body: bytes) -> None:
+    async def send(self, client: Any, body: bytes) -> None:
         url = f"{self.place['url']}/api/v1/remote_write"
         answer = await self._exchange(client, Request("POST", url, HEADERS, body))
         assert answer.status == 200, answer.body
@@ -95,6 +95,23 @@ class Writer:
         region = self.place["region"]
         signed = sigv4.sign(request, self._key, region=region, service="aps", at=datetime.now(UTC))
         return await client.exchange(signed, timeout_s=30, max_body_bytes=64 * 2**20)
+
+
+def _encoded(series: Template) -> bytes:
+    now_ms = int(time.time() * 1000)
+    found = [
+        remote_write.encode_series(remote_write.encode_labels(sorted(labels.items())), [(value, now_ms)])
+        for labels, value in series
+    ]
+    return snappy.compress(remote_write.encode_write_request(found))
+
+
+async def write_once(state_dir: Path, series: Template) -> None:
+    """Write these into the workspace of a demo, as they are."""
+    place = await Simulator(state_dir).workspace()
+    clients = ClientFactory(Resolve.parse(place["resolve"]), place["ca_bundle"])
+    async with contextlib.aclosing(clients.client()) as client:
+        await Writer(place).send(client, _encoded(series))
 
 
 def _request(template: Template, number: int) -> bytes:
@@ -106,14 +123,7 @@ def _request(template: Template, number: int) -> bytes:
         "cloud_account_id": account,
         "cloud_region": region,
     }
-    now_ms = int(time.time() * 1000)
-    series = [
-        remote_write.encode_series(
-            remote_write.encode_labels(sorted({**labels, **identity}.items())), [(value, now_ms)]
-        )
-        for labels, value in template
-    ]
-    return snappy.compress(remote_write.encode_write_request(series))
+    return _encoded([({**labels, **identity}, value) for labels, value in template])
 
 
 @contextlib.contextmanager

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import http.client
 import os
+import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from tests.page.conftest import Site
+from tests.page.conftest import Site, prometheus, stopped
+from tests.page.scale import write_once
 
 from trunkline.dashboards.queries import variables
 from trunkline.dashboards.rendering import dashboards
@@ -26,6 +28,8 @@ EMPTY = (
     "[...document.querySelectorAll('.panel')].filter(e => e.querySelector('.loading, .nothing, .failed'))"
     ".map(e => e.innerText)"
 )
+PANELS = "document.querySelectorAll('.panel')"
+TABLES = "[...document.querySelectorAll('.panel.table tbody')].map(e => e.innerText).join()"
 BACKGROUND = "getComputedStyle(document.body).backgroundColor"
 
 
@@ -150,10 +154,53 @@ def test_the_keyboard_is_enough(site: Site) -> None:
                 break
         task = tab.evaluate("document.activeElement.dataset.task")
         assert tab.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+        tab.evaluate("document.querySelector('button.stop').focus()")
+        looks = "(e => [e.color, e.outlineStyle, e.outlineWidth])(getComputedStyle(document.activeElement))"
+        assert tab.evaluate(looks) == ["rgb(31, 95, 174)", "solid", "3px"]
+        tab.evaluate(f"document.querySelector('[data-task=\"{task}\"]').focus()")
         tab.press("Enter", 13)
         tab.wait_for("location.pathname === '/d/trunkline-ecs-tasks'")
         assert f"var-task={task}" in tab.evaluate("location.search")
         tab.wait_for(f"{stat('Tasks')} === '1'", DATA_S)
+
+
+def test_the_focus_stays_where_it_is_when_what_is_shown_changes(site: Site) -> None:
+    """The map is new every 3 s, tables every 5 s."""
+    focused = "[document.activeElement.href, document.activeElement.offsetHeight > 0]"
+    with site.tab() as plan, site.tab("/d/trunkline-fleet") as fleet:
+        plan.wait_for(f"{count('a.task.healthy')} === 4", DATA_S)
+        fleet.wait_for(FILLED, DATA_S)
+        plan.evaluate("[...document.querySelectorAll('a.task')].at(-1).focus()")
+        fleet.evaluate("[...document.querySelectorAll('.panel.table td a')].at(-1).focus()")
+        before = [(tab, tab.evaluate(focused)) for tab in (plan, fleet)]
+        shown = [plan.evaluate("document.querySelector('.map').innerText"), fleet.evaluate(TABLES)]
+        time.sleep(7)
+        for tab, where in before:
+            assert tab.evaluate(focused) == where
+            assert where[0]
+        now = [plan.evaluate("document.querySelector('.map').innerText"), fleet.evaluate(TABLES)]
+        assert all(one != other for one, other in zip(shown, now, strict=True))
+
+
+def test_a_workspace_that_does_not_answer_is_not_healthy(site: Site) -> None:
+    with site.tab() as seen_before, stopped(prometheus(site)), site.tab() as opened_since:
+        for tab in (seen_before, opened_since):
+            tab.wait_for(
+                "document.querySelector('.workspace.down')?.innerText.includes('cannot be asked')", 15
+            )
+            assert "gave no answer" in tab.evaluate("document.querySelector('.failed').innerText")
+            assert not tab.evaluate(count(".healthy .state, .workspace.healthy"))
+    with site.tab() as tab:
+        tab.wait_for(f"{count('a.task.healthy')} === 4", DATA_S)
+
+
+def test_a_url_may_ask_for_what_there_is_not(site: Site) -> None:
+    with site.tab("/d/trunkline-service?var-status=foo&var-account=All&var-nonsense=1") as tab:
+        tab.wait_for(FILLED, DATA_S)
+        assert "foo" not in tab.evaluate("document.body.innerText")
+    with site.tab("/d/trunkline-collectors?var-task=a%0Ab%22%5C") as tab:
+        tab.wait_for(f"{count('.panel .nothing')} > 0 && !{count('.panel .loading')}", DATA_S)
+        assert not tab.evaluate(count(".panel .failed"))
 
 
 @pytest.mark.parametrize("path", ["/", "/d/trunkline-fleet"])
@@ -205,8 +252,9 @@ def test_withdrawn_trust_says_when_it_bites_and_a_deny_bites_at_once(site: Site)
         tab.wait_for(f"{switch}.includes('It bites now')", DATA_S)
         tab.wait_for(f"{said}.includes('the way ends at: role')", DATA_S)
         picture(tab, "map-broken")
-        press(tab, "button.revoke")
         press(tab, "button.withdraw")
+        tab.wait_for(f"{switch}.includes('in 40 to 50 minutes')", DATA_S)
+        press(tab, "button.revoke")
         tab.wait_for(f"{count('.role.healthy')} === 1", DATA_S)
         assert "trusts 2 roles" in tab.evaluate("document.querySelector('.role').innerText")
 
@@ -238,10 +286,32 @@ def test_only_this_computer_by_its_own_names_gets_an_answer(site: Site) -> None:
 
 
 def test_a_stopped_task_turns_stale(site: Site) -> None:
-    """The last of these tests: it leaves one task more on the map."""
+    """It leaves one task more on the map, so all tests that count them come before."""
+    said = "document.querySelector('.diagnosis').innerText"
     with site.tab() as tab:
         tab.wait_for(f"{count('a.task.healthy')} === 4", DATA_S)
         press(tab, "button.stop")
         tab.wait_for(f"{count('a.task.stale')} === 1", 2 * DATA_S)
         assert "stale" in tab.evaluate("document.querySelector('a.task.stale').innerText")
         tab.wait_for("document.querySelector('.summary').innerText.includes('1 stale')")
+        assert "has ended" in tab.evaluate(
+            "document.querySelector('button.stop').closest('.switch').innerText"
+        )
+        tab.wait_for(f"{said}.includes('was stopped, and its service has started this one')", 2 * DATA_S)
+        assert "workspace" in tab.evaluate(said)
+
+
+async def test_what_labels_say_is_text(site: Site) -> None:
+    """The last of these tests: what it writes stays on the map."""
+    script = "<img src=x onerror='window.ran=1'>"
+    names = ("cloud_account_id", "cloud_region", "aws_ecs_service_name", "aws_ecs_task_id", "job", "instance")
+    labels = {"__name__": "up", **dict.fromkeys(names, script)}
+    await write_once(site.state_dir, [(labels, 1.0)])
+    with site.tab() as tab:
+        tab.wait_for("document.querySelector('.map')?.innerText.includes('Account <img')", DATA_S)
+        assert not tab.evaluate("window.ran")
+    for uid in ("trunkline-fleet", "trunkline-service"):
+        with site.tab(f"/d/{uid}") as tab:
+            tab.wait_for(FILLED, DATA_S)
+            tab.wait_for(f"[...{PANELS}].some(e => e.textContent.includes('<img src=x onerror'))")
+            assert not tab.evaluate("window.ran")

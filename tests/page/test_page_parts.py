@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import math
-from typing import Any
+import socket
+import time
+from pathlib import Path
+from typing import Any, Final
 
 import pytest
 
-from trunkline.aws.workspace import Found
+from trunkline.aws.workspace import Found, Workspace
 from trunkline.dashboards.queries import variables
 from trunkline.dashboards.rendering import dashboards
-from trunkline.errors import UsageError
+from trunkline.errors import SimulatorError, UsageError
+from trunkline.net.client import Client
 from trunkline.page import charts, fleet_map, markup, process
+from trunkline.page.asking import Questions
 from trunkline.page.charts import Line
-from trunkline.page.filling import EVERYTHING, Choices, Span, all_or_some, legend
+from trunkline.page.filling import EVERYTHING, Choices, Span, all_or_some, differing, legend
+from trunkline.page.pictures import pictures
 from trunkline.page.reading import Panel, Steps, panels
-from trunkline.page.troubles import SESSION_S, next_renewal, trusted_roles
+from trunkline.page.troubles import SESSION_S, State, next_renewal, trusted_roles
 from trunkline.page.units import scale, text
 
 DASHBOARDS = {each["uid"]: each for each in dashboards()}
@@ -76,6 +84,16 @@ def test_variables_are_filled_in_as_regular_expressions() -> None:
     assert chosen(("var-nonsense", "1"), ("from", "now-9y")).query().endswith("from=now-5m&to=now")
 
 
+def test_a_url_may_say_what_there_is_not() -> None:
+    assert chosen(("var-account", "All")).chosen["account"] == [EVERYTHING]
+    assert chosen(("var-account", "1"), ("var-account", EVERYTHING)).chosen["account"] == [EVERYTHING]
+    assert chosen(("var-task", "a\nb\\")).filled('"$task"') == '"a\\\\\\nb\\\\\\\\"'
+    service = DASHBOARDS["trunkline-service"]
+    assert Choices.of(service, [("var-status", "foo")]).chosen["status"] == ["status"]
+    assert Choices.of(service, [("var-status", "code")]).chosen["status"] == ["code"]
+    assert Choices.of(service, [("var-metric", 'a"\n')]).filled('"$metric"') == '"a\\"\\n"'
+
+
 def test_a_variable_without_all_takes_the_first_of_what_is_offered() -> None:
     choices = Choices.of(DASHBOARDS["trunkline-service"], ())
     requests = next(each for each in variables(choices.dashboard) if each.name == "requests")
@@ -106,6 +124,19 @@ def test_legends() -> None:
     assert legend("{{a}} {{ b }}", {"a": "1", "b": "2"}, "A") == "1 2"
     assert legend("", {"a": "1"}, "A") == "a=1"
     assert legend("", {}, "A") == "A"
+
+
+def test_a_legend_of_its_own_tells_series_apart() -> None:
+    same = {"__name__": "m", "job": "j"}
+    found = [{**same, "le": le, "aws_ecs_task_id": task} for le in ("1", "2") for task in ("a", "b")]
+    apart = differing(found)
+    assert [legend("__auto", labels, "A", apart) for labels in found] == [
+        "le=1, aws_ecs_task_id=a",
+        "le=1, aws_ecs_task_id=b",
+        "le=2, aws_ecs_task_id=a",
+        "le=2, aws_ecs_task_id=b",
+    ]
+    assert legend("__auto", same, "A", differing([same])) == "__name__=m, job=j"
 
 
 def test_a_chart_has_gaps_thresholds_and_one_scale() -> None:
@@ -145,7 +176,7 @@ def test_a_table_merges_its_queries_and_escapes_what_it_shows() -> None:
     drawn = markup.table(
         found, {"A": [series(2.0, **labels)], "C": [series(300.0, **labels)]}, lambda url, _: url
     )
-    assert drawn.count("<tr>") == 2
+    assert drawn.count("<tr") == 2
     assert "&lt;script&gt;" in drawn
     assert "<script>" not in drawn
     assert '<td class="red" data-number="">5 mins <span class="word">bad</span></td>' in drawn
@@ -181,6 +212,77 @@ def test_how_a_task_is() -> None:
         "ended": "stale",
         "new": "no metrics yet",
     }
+
+
+NOW: Final = 1_000_000.0
+WORKSPACE: Final = {"id": "ws-1", "account": "<1>", "region": "<r>"}
+ROLE: Final = "arn:aws:iam::<2>:role/<central>"
+
+
+def plan(fleet: fleet_map.Fleet, state: State | None = None) -> str:
+    return fleet_map.drawn(fleet, state or State(), WORKSPACE, ROLE, NOW)
+
+
+def fleet(age_s: float, **labels: str) -> fleet_map.Fleet:
+    told = {"account": "1", "region": "r", "cluster": "c", "service": "s", "id": "t", **labels}
+    task = fleet_map.Task(**told, state="healthy", age_s=age_s)
+    return fleet_map.Fleet([task], per_second=48.8, at_s=NOW - 3)
+
+
+def test_the_map_escapes_what_it_shows() -> None:
+    drawn = plan(fleet(2, **dict.fromkeys(("account", "region", "service", "id"), "<img>")))
+    for name in ("<img", "<1>", "<r>", "<2>", "<central>"):
+        assert name not in drawn
+
+
+def test_the_map_claims_nothing_while_the_workspace_cannot_be_asked() -> None:
+    known = fleet(2)
+    assert "takes samples" in plan(known)
+    assert "48.8 samples/s" in plan(known)
+    lost = known.unknown("it <failed>")
+    drawn = plan(lost)
+    for word in ("healthy", "takes samples", "samples/s", "<failed>"):
+        assert f">{word}" not in drawn.replace("role healthy", "")
+    for word in ("cannot be asked", "last answer 3 s ago", '<span class="age"> 5 s', "it &lt;failed&gt;"):
+        assert word in drawn
+    assert fleet_map.summary(lost) == "1 task: 1 unknown"
+    assert "no answer yet" in plan(fleet_map.Fleet().unknown("why"))
+
+
+@pytest.mark.parametrize(
+    ("age_s", "state", "is_taken"),
+    [
+        (2, State(), True),
+        (40, State(), False),
+        (2, State(throttled=True), False),
+        (2, State(revoked=True), True),
+        (2, State(revoked=True, withdrawn=True), True),
+        (2, State(revoked=True, withdrawn=True, shut=True), False),
+    ],
+)
+def test_figures_are_no_older_than_the_newest_sample(age_s: float, state: State, *, is_taken: bool) -> None:
+    drawn = plan(fleet(age_s), state)
+    assert ("48.8 samples/s" in drawn) == is_taken
+    assert (f"nothing taken for {age_s + 3} s" in drawn) == (not is_taken)
+
+
+async def test_a_silent_workspace_is_asked_once_by_all_who_wait() -> None:
+    """Each waits for its own time-out at most, however many there are."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        async with contextlib.aclosing(Client()) as client:
+            questions = Questions(Workspace(client, url, timeout_s=0.3))
+            began = time.monotonic()
+            answers = await asyncio.gather(*(questions.now("up") for _ in range(40)), return_exceptions=True)
+    assert time.monotonic() - began < 2
+    assert all("gave no answer" in str(each) for each in answers)
+
+
+def test_a_demo_that_was_killed_has_no_page(tmp_path: Path) -> None:
+    with process.listen("127.0.0.1:0") as listener:
+        (tmp_path / process.ADDRESS).write_text(process.url(listener))
+    with pytest.raises(SimulatorError, match="no demo with a page runs"):
+        next(pictures(tmp_path, tmp_path))
 
 
 def test_when_a_withdrawn_trust_bites() -> None:

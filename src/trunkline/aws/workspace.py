@@ -53,16 +53,24 @@ class Found:
 class Workspace:
     """The query API below `url`, which may end at the workspace or at its `api/v1/`.
 
-    Requests are signed for `aps` in `region` with `credentials`; without credentials they go out unsigned.
+    Requests are signed for `aps` in `region` with `credentials`; without credentials they go out unsigned. An answer
+    is waited for as long as AMP may take, or for `timeout_s`.
     """
 
     def __init__(
-        self, client: Fetcher, url: str, region: str = "", credentials: RefreshingCredentials | None = None
+        self,
+        client: Fetcher,
+        url: str,
+        region: str = "",
+        credentials: RefreshingCredentials | None = None,
+        *,
+        timeout_s: float = _TIMEOUT_S,
     ) -> None:
         self.url = f"{url.rstrip('/').removesuffix('/api/v1')}/api/v1"
         self._client = client
         self._region = region
         self._credentials = credentials
+        self._timeout_s = timeout_s
 
     async def query(self, promql: str, at_s: float | None = None) -> list[Found]:
         """The value of `promql` now, or at `at_s`; raises QueryError, CredentialsError."""
@@ -94,7 +102,7 @@ class Workspace:
             key = self._credentials.current()
             at = datetime.fromtimestamp(self._credentials.clock.now(), UTC)
             request = sigv4.sign(request, key, region=self._region, service="aps", at=at)
-        exchange = self._client.exchange(request, timeout_s=_TIMEOUT_S, max_body_bytes=_MAX_ANSWER_BYTES)
+        exchange = self._client.exchange(request, timeout_s=self._timeout_s, max_body_bytes=_MAX_ANSWER_BYTES)
         try:
             response = await (self._credentials.clock.timed(exchange) if self._credentials else exchange)
         except FetchError as error:

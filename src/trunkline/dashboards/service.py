@@ -26,6 +26,8 @@ NOT_OURS: Final = f'job!="{COLLECTOR_JOB}"'
 
 PER_TARGET: Final = f"{PER_SERVICE}, {TASK}, job, instance"
 TARGET_LEGEND: Final = f"{TASK_LEGEND} {{{{job}}}} {{{{instance}}}}"
+ITS_OWN_LEGEND: Final = "__auto"
+"""Grafana's own: the labels in which the series differ, as nobody knows what a metric calls its own."""
 REQUEST_NAMES: Final = ".+_requests_total|.+_requests_seconds_count|.+_requests_count"
 DURATION_NAMES: Final = ".+_(duration|latency|requests|time)_seconds_bucket"
 STATUS_LABELS: Final = "status,code,status_code,http_status_code,http_response_status_code"
@@ -182,13 +184,13 @@ def _any_metric() -> list[PanelBuilder]:
         graph(
             "$metric",
             "The metric chosen above as it is, the 20 largest series.",
-            Query(f"topk(20, {chosen('', *named)})", TARGET_LEGEND),
+            Query(f"topk(20, {chosen('', *named)})", ITS_OWN_LEGEND),
             least=None,
         ),
         graph(
             "$metric, growth per second",
             "The metric chosen above, if it is a counter.",
-            Query(f"topk(20, {rate('', *named)})", TARGET_LEGEND),
+            Query(f"topk(20, {rate('', *named)})", ITS_OWN_LEGEND),
             least=None,
         ),
     ]

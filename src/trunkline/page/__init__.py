@@ -11,6 +11,7 @@ reading.py    what is drawn of Grafana's model, and what a dashboard may not use
 filling.py    variables: what they offer, and queries filled in
 charts.py     lines and areas, for ECharts
 markup.py     everything else, as HTML
+kept.py       HTML that changes without losing the keyboard's focus
 units.py      numbers with Grafana's units
 browser.py    a headless browser
 pictures.py   the dashboards as PNG

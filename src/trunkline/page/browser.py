@@ -186,7 +186,9 @@ class Browser:
 
         made = self._ask("new?about:blank", "PUT")
         try:
-            with connect(made["webSocketDebuggerUrl"], max_size=_MESSAGE_BYTES, proxy=None) as link:
+            with connect(
+                made["webSocketDebuggerUrl"], max_size=_MESSAGE_BYTES, proxy=None, ping_interval=None
+            ) as link:
                 tab = Tab(link)
                 for domain in ("Page", "Runtime", "Log", "Network"):
                     tab.call(f"{domain}.enable")

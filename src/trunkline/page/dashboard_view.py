@@ -14,10 +14,10 @@ from nicegui import ui
 from trunkline.aws.workspace import Found
 from trunkline.dashboards.queries import Variable, variables
 from trunkline.errors import TrunklineError
-from trunkline.page import charts, markup
+from trunkline.page import charts, kept, markup
 from trunkline.page.asking import Questions
 from trunkline.page.charts import Line
-from trunkline.page.filling import EVERYTHING, RANGES, Choices, Span, all_or_some, in_order, legend
+from trunkline.page.filling import EVERYTHING, RANGES, Choices, Span, all_or_some, differing, in_order, legend
 from trunkline.page.reading import Panel, panels
 
 _RANGE_NAMES: Final = {name: f"last {name.removeprefix('now-')}" for name in RANGES}
@@ -114,9 +114,7 @@ class DashboardView:
             if panel.kind == "timeseries":
                 self._places[panel.number] = ui.element("q-intersection").props(_NEAR).classes("chart")
             loading = escape(panel.text) if panel.kind == "text" else "…"
-            self._texts[panel.number] = ui.html(f"<p class=loading>{loading}</p>", sanitize=False).classes(
-                "body"
-            )
+            self._texts[panel.number] = kept.html(f"<p class=loading>{loading}</p>").classes("body")
 
     def _title(self, panel: Panel) -> str:
         title = escape(self._choices.filled(panel.title))
@@ -276,8 +274,9 @@ class DashboardView:
                 self._show_chart(panel, self._lines(panel, found))
 
     def _lines(self, panel: Panel, found: Mapping[str, Sequence[Found]]) -> list[Line]:
+        apart = differing([each.labels for series in found.values() for each in series])
         return [
-            Line(legend(self._choices.filled(target.legend), each.labels, target.letter), each.samples)
+            Line(legend(self._choices.filled(target.legend), each.labels, target.letter, apart), each.samples)
             for target in panel.targets
             for each in found[target.letter]
         ]

@@ -6,15 +6,17 @@ Source: Grafana's documentation of "Variable syntax" and of the Prometheus data 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import quote, urlencode
 
-from trunkline.dashboards.queries import Variable, constants, filled, variables
+from trunkline.dashboards.queries import Variable, filled, variables
+from trunkline.dashboards.scope import FAMILY, VARIABLES
 
 EVERYTHING: Final = "$__all"
 """What a URL says for All."""
+_ALL: Final = "All"
 
 SCRAPE_INTERVAL_S: Final = 15.0
 """Of the fleet's collectors; what a Grafana data source is told as its scrape interval."""
@@ -27,6 +29,8 @@ USUAL_RANGE: Final = "now-5m"
 _POINTS: Final = 120
 _STEPS: Final = (15, 30, 60, 120)
 """Seconds; as in Grafana none is shorter than a scrape."""
+_AUTO: Final = "__auto"
+_IDENTITY: Final = frozenset({*VARIABLES.values(), FAMILY})
 _PART: Final = re.compile(r"\$\{([^}]+)\}")
 
 
@@ -61,14 +65,17 @@ class Choices:
 
     @classmethod
     def of(cls, dashboard: Mapping[str, Any], query: Sequence[tuple[str, str]]) -> Choices:
-        """What a URL's query says; variables it does not name are All, or the first of what is offered."""
+        """What a URL's query says; variables it does not name are All, or the first of what is offered.
+
+        A list of its own has nothing but its values: any other is as if it had not been said.
+        """
         given: dict[str, list[str]] = {}
         for name, value in query:
             if name.startswith("var-"):
                 given.setdefault(name.removeprefix("var-"), []).append(value)
-        chosen = {each.name: [EVERYTHING] if each.everything else [] for each in variables(dashboard)}
-        chosen |= {name: [first] for name, first in constants(dashboard).items()}
-        chosen |= {name: values for name, values in given.items() if name in chosen}
+        chosen = {each.name: _asked_for(each, given.get(each.name, [])) for each in variables(dashboard)}
+        for name, values in _lists(dashboard):
+            chosen[name] = [value for value in given.get(name, ()) if value in values][:1] or values[:1]
         wanted = dict(query).get("from", "")
         return cls(dashboard, chosen, Span(wanted if wanted in RANGES else USUAL_RANGE))
 
@@ -87,7 +94,7 @@ class Choices:
         for name, chosen in self.chosen.items():
             everything = known[name].everything if name in known else None
             if everything is None:
-                values[name] = chosen[0] if chosen else ""
+                values[name] = _quoted(chosen[0]) if chosen else ""
             else:
                 values[name] = everything if EVERYTHING in chosen else _either(chosen)
         return values
@@ -117,16 +124,51 @@ class Choices:
         return f"from={self.span.name}&to=now"
 
 
+def _lists(dashboard: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
+    """Variables with values of their own, and these."""
+    for each in in_order(dashboard):
+        if each["type"] == "custom":
+            yield each["name"], each["query"].split(",")
+
+
+def _asked_for(variable: Variable, given: Sequence[str]) -> list[str]:
+    """The values of a variable in a URL, where Grafana takes the word All as well."""
+    if variable.everything is None:
+        return list(given[:1])
+    return all_or_some((), [EVERYTHING if value == _ALL else value for value in given])
+
+
 def _either(values: Sequence[str]) -> str:
     """A regular expression, inside a PromQL string, for any of the values."""
-    return "|".join(re.escape(value).replace("\\", "\\\\").replace('"', '\\"') for value in values)
+    return "|".join(_quoted(re.escape(value)) for value in values)
 
 
-def legend(text: str, labels: Mapping[str, str], letter: str) -> str:
-    """The name of a series: its query's legend with its labels, all labels where there is none."""
-    if not text:
+def _quoted(text: str) -> str:
+    """As it stands between the quotes of a PromQL string."""
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+
+
+def legend(text: str, labels: Mapping[str, str], letter: str, apart: Collection[str] = ()) -> str:
+    """The name of a series: its query's legend with its labels, all labels where there is none.
+
+    `apart` are the labels in which the panel's series differ, which is what Grafana's `__auto` shows; the metric's
+    own come first, as the identity of a task is long.
+    """
+    if text == _AUTO:
+        labels = {name: labels[name] for name in _own_first(labels) if name in apart} or labels
+    if text in {"", _AUTO}:
         return ", ".join(f"{name}={value}" for name, value in labels.items()) or letter
     return re.sub(r"\{\{\s*(\w+)\s*\}\}", lambda found: labels.get(found[1], ""), text).strip()
+
+
+def differing(series: Sequence[Mapping[str, str]]) -> set[str]:
+    """The labels that are not the same in all of the series."""
+    names = {name for labels in series for name in labels}
+    return {name for name in names if len({labels.get(name) for labels in series}) > 1}
+
+
+def _own_first(labels: Mapping[str, str]) -> list[str]:
+    return sorted(labels, key=lambda name: (name in _IDENTITY, name))
 
 
 def in_order(dashboard: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from html import escape
 from itertools import groupby
 from typing import Any, Final
@@ -19,13 +19,15 @@ from trunkline.page.units import text
 
 STALE_S: Final = 60.0
 """Four scrapes of 15 s missing, as on the dashboard Fleet."""
+TAKEN_S: Final = 30.0
+"""Two scrapes: when the newest sample of all is older, nothing is taken."""
 REMEMBERED: Final = "15m"
 """So long a task that has ended stays on the map."""
 CROWD: Final = 40
 """More tasks than these are shown smaller, the healthy ones with a mark in place of the word."""
 
-HEALTHY, DOWN, STALE, WAITING = "healthy", "down", "stale", "no metrics yet"
-MARKS: Final = {HEALTHY: "●", DOWN: "▲", STALE: "◌", WAITING: "…"}
+HEALTHY, DOWN, STALE, WAITING, UNKNOWN = "healthy", "down", "stale", "no metrics yet", "unknown"
+MARKS: Final = {HEALTHY: "●", DOWN: "▲", STALE: "◌", WAITING: "…", UNKNOWN: "?"}
 
 _OURS: Final = f'{{{ACCOUNT}!=""}}'
 _NEWEST: Final = (
@@ -59,17 +61,26 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """All of it at one moment."""
+    """All of it at the moment `at_s`, epoch seconds."""
 
     tasks: Sequence[Task] = ()
     per_second: float = 0.0
     waiting_s: float = 0.0
     problem: str = ""
     """Why the workspace could not be asked."""
-    at_s: float = field(default_factory=time.time)
+    at_s: float = 0.0
 
     def count(self, state: str) -> int:
         return sum(each.state == state for each in self.tasks)
+
+    @property
+    def newest_s(self) -> float:
+        """When the newest sample of all was taken, epoch seconds; 0 if there is none."""
+        return max((self.at_s - each.age_s for each in self.tasks if each.age_s is not None), default=0.0)
+
+    def unknown(self, problem: str) -> Fleet:
+        """What is left of it while nobody says how it is."""
+        return replace(self, tasks=[replace(each, state=UNKNOWN) for each in self.tasks], problem=problem)
 
 
 async def look(questions: Questions, ecs: Sequence[Mapping[str, Any]]) -> Fleet:
@@ -113,52 +124,65 @@ def _state(up: float | None, age_s: float) -> str:
     return HEALTHY if up == 1 else DOWN
 
 
-def drawn(fleet: Fleet, state: State, workspace: Mapping[str, Any], role_arn: str) -> str:
-    """The map as HTML: from the accounts through the central role into the workspace."""
+def drawn(fleet: Fleet, state: State, workspace: Mapping[str, Any], role_arn: str, now_s: float) -> str:
+    """The map as HTML, at `now_s`: from the accounts through the central role into the workspace."""
     accounts = "".join(
-        _account(account, list(tasks), state)
+        _account(account, list(tasks), state, now_s - fleet.at_s)
         for account, tasks in groupby(fleet.tasks, key=lambda task: task.account)
     )
     crowd = " crowd" if len(fleet.tasks) > CROWD else ""
-    nobody = '<p class="nothing">No task has delivered anything yet</p>'
+    nobody = f'<p class="nothing">{"No task is known" if fleet.problem else "No task has delivered anything yet"}</p>'
+    is_shut = state.throttled or state.shut
+    is_taken = now_s - fleet.newest_s <= TAKEN_S and not is_shut
+    writes = UNKNOWN if fleet.problem and not is_shut else ""
+    writes = writes or ("broken" if is_shut or (state.revoked and not is_taken) else "")
     problem = f'<p class="failed" role="status">{escape(fleet.problem)}</p>' if fleet.problem else ""
     return (
-        f'{problem}<div class="map{crowd}"><section class="accounts" aria-label="Workload accounts">{accounts or nobody}</section>'
-        f"{_arrow('AssumeRole', state.withdrawn)}{_role(state, role_arn)}"
-        f"{_arrow('SigV4', state.revoked or state.throttled)}{_workspace(fleet, state, workspace)}</div>"
+        f'<div class="problem">{problem}</div><div class="map{crowd}"><section class="accounts" aria-label="Workload accounts">{accounts or nobody}</section>'
+        f"{_arrow('AssumeRole', 'broken' if state.withdrawn else '')}{_role(state, role_arn)}"
+        f"{_arrow('SigV4', writes)}"
+        f"{_workspace(fleet, state, workspace, now_s, is_taken=is_taken)}</div>"
     )
 
 
-def _arrow(word: str, is_broken: bool) -> str:
-    return f'<p class="arrow{" broken" if is_broken else ""}"><span>{word}</span></p>'
+def _arrow(word: str, kind: str) -> str:
+    """`kind` is `broken`, `unknown` or nothing."""
+    return f'<p class="arrow {kind}"><span>{word}</span></p>'
 
 
-def _account(account: str, tasks: Sequence[Task], state: State) -> str:
-    places = "".join(_place(list(own)) for _, own in groupby(tasks, key=lambda task: task.place))
+def _account(account: str, tasks: Sequence[Task], state: State, since_s: float) -> str:
+    """`since_s` after what is known of the tasks."""
+    places = "".join(_place(list(own), since_s) for _, own in groupby(tasks, key=lambda task: task.place))
     roles = [arn for arn in state.trusted if f":{account}:" in arn or "::*:" in arn]
     through = ", ".join(escape(arn.rpartition(":")[2]) for arn in roles)
     trusted = f"through <code>{through}</code>" if roles else "through a role that is not trusted"
-    return f'<article class="account"><h3>Account <a href="{_link("trunkline-fleet", account=account)}">{account}</a></h3><p class="through">{trusted}</p>{places}</article>'
-
-
-def _place(tasks: Sequence[Task]) -> str:
-    first, healthy = tasks[0], sum(task.state == HEALTHY for task in tasks)
-    url = _link("trunkline-service", account=first.account, region=first.region, service=first.service)
-    chips = "".join(_chip(task) for task in tasks)
+    name, url = escape(account), _link("trunkline-fleet", account=account)
     return (
-        f'<div class="place"><h4>{escape(first.region)} <a href="{url}">{escape(first.service or "no service")}</a> '
-        f'<span class="count">{healthy} of {len(tasks)} healthy</span></h4><ul class="tasks">{chips}</ul></div>'
+        f'<article class="account" data-key="{name}"><h3>Account <a href="{url}">{name}</a></h3>'
+        f'<p class="through">{trusted}</p>{places}</article>'
     )
 
 
-def _chip(task: Task) -> str:
+def _place(tasks: Sequence[Task], since_s: float) -> str:
+    first, healthy = tasks[0], sum(task.state == HEALTHY for task in tasks)
+    count = UNKNOWN if first.state == UNKNOWN else f"{healthy} of {len(tasks)} healthy"
+    key = escape(f"{first.region} {first.service}")
+    url = _link("trunkline-service", account=first.account, region=first.region, service=first.service)
+    chips = "".join(_chip(task, since_s) for task in tasks)
+    return (
+        f'<div class="place" data-key="{key}"><h4>{escape(first.region)} <a href="{url}">{escape(first.service or "no service")}</a> '
+        f'<span class="count">{count}</span></h4><ul class="tasks">{chips}</ul></div>'
+    )
+
+
+def _chip(task: Task, since_s: float) -> str:
     url = _link(
         "trunkline-ecs-tasks", account=task.account, region=task.region, service=task.service, task=task.id
     )
-    age = "" if task.age_s is None else f" {text('s', max(0.0, round(task.age_s)))}"
+    age = "" if task.age_s is None else f" {text('s', max(0.0, round(task.age_s + since_s)))}"
     kind = "waiting" if task.state == WAITING else task.state
     return (
-        f'<li><a class="task {kind}" href="{url}" data-task="{escape(task.id)}" title="task {escape(task.id)}: {task.state}">'
+        f'<li data-key="{escape(task.id)}"><a class="task {kind}" href="{url}" data-task="{escape(task.id)}" title="task {escape(task.id)}: {task.state}">'
         f'<span class="mark" aria-hidden="true">{MARKS[task.state]}</span> <code>{escape(task.id[:8])}</code> '
         f'<span class="state">{task.state}</span><span class="age">{age}</span></a></li>'
     )
@@ -185,26 +209,43 @@ def _role(state: State, role_arn: str) -> str:
     mark = MARKS[DOWN if trouble else HEALTHY]
     return (
         f'<section class="hub role {kind}" aria-label="Central role"><h3><code>{escape(name)}</code></h3>'
-        f'<p>in {account}</p><p class="said"><span aria-hidden="true">{mark}</span> {said}</p></section>'
+        f'<p>in {escape(account)}</p><p class="said"><span aria-hidden="true">{mark}</span> {said}</p></section>'
     )
 
 
-def _workspace(fleet: Fleet, state: State, workspace: Mapping[str, Any]) -> str:
-    kind, said = (
-        ("down", "throttled: writes are answered 429") if state.throttled else ("healthy", "takes samples")
-    )
-    figures = f"{text('cps', fleet.per_second)}, oldest waiting {text('s', round(fleet.waiting_s, 1))}"
-    mark = MARKS[DOWN if state.throttled else HEALTHY]
+def _workspace(
+    fleet: Fleet, state: State, workspace: Mapping[str, Any], now_s: float, *, is_taken: bool
+) -> str:
+    kind, said = HEALTHY, "takes samples"
+    if state.throttled:
+        kind, said = DOWN, "throttled: writes are answered 429"
+    elif fleet.problem:
+        kind, said = DOWN, "cannot be asked"
+    elif fleet.newest_s and not is_taken:
+        kind, said = DOWN, "gets no samples"
+    place = escape(f"{workspace['account']}, {workspace['region']}")
+    figures = _figures(fleet, now_s, is_taken=is_taken)
     return (
         f'<section class="hub workspace {kind}" aria-label="Workspace"><h3>Workspace <a href="/d/trunkline-collectors"><code>'
-        f"{escape(str(workspace['id']))}</code></a></h3><p>in {workspace['account']}, {workspace['region']}</p>"
-        f'<p class="said"><span aria-hidden="true">{mark}</span> {said}</p><p class="figures">{figures}</p></section>'
+        f"{escape(str(workspace['id']))}</code></a></h3><p>in {place}</p>"
+        f'<p class="said"><span aria-hidden="true">{MARKS[kind]}</span> {said}</p><p class="figures">{figures}</p></section>'
     )
+
+
+def _figures(fleet: Fleet, now_s: float, *, is_taken: bool) -> str:
+    """What is delivered is known from what is delivered, so these figures are no older than that."""
+    if fleet.problem:
+        return f"last answer {text('s', round(now_s - fleet.at_s))} ago" if fleet.at_s else "no answer yet"
+    if not fleet.newest_s:
+        return ""
+    if not is_taken:
+        return f"nothing taken for {text('s', max(0, round(now_s - fleet.newest_s)))}"
+    return f"{text('short', fleet.per_second)} samples/s<br>oldest waiting {text('s', round(fleet.waiting_s, 1))}"
 
 
 def summary(fleet: Fleet) -> str:
     """One line about all tasks, which is also read out when it changes."""
-    counts = [
-        f"{fleet.count(state)} {state}" for state in (HEALTHY, DOWN, STALE, WAITING) if fleet.count(state)
-    ]
-    return f"{len(fleet.tasks)} tasks: {', '.join(counts)}" if fleet.tasks else "no tasks yet"
+    counts = [f"{fleet.count(state)} {state}" for state in MARKS if fleet.count(state)]
+    if not fleet.tasks:
+        return "the fleet is unknown" if fleet.problem else "no tasks yet"
+    return f"{len(fleet.tasks)} task{'s' if len(fleet.tasks) > 1 else ''}: {', '.join(counts)}"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from html import escape
 from typing import Any, Final
@@ -11,8 +12,9 @@ from typing import Any, Final
 from nicegui import ui
 
 from trunkline.errors import TrunklineError
-from trunkline.page import doctor
-from trunkline.page.fleet_map import WAITING, drawn, summary
+from trunkline.page import doctor, kept
+from trunkline.page.doctor import Collector
+from trunkline.page.fleet_map import STALE, WAITING, drawn, summary
 from trunkline.page.troubles import State, Troubles, next_renewal
 from trunkline.page.watching import Seen, Watch
 
@@ -20,6 +22,8 @@ _ABOUT: Final = (
     "Every task scrapes itself and delivers through the central role into one workspace. Healthy: the newest sample is "
     "at most a minute old and every target answers. Stale: nothing came for longer, or the task has said goodbye."
 )
+_SUCCESSOR_S: Final = 60.0
+"""So long the task that a service starts in place of a stopped one is waited for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +88,14 @@ class MapView:
         self._seen = Seen()
         self._buttons: dict[str, ui.button] = {}
         self._states: dict[str, ui.html] = {}
+        self._stopping = ""
+        self._examinations = 0
 
     def build(self) -> None:
         """The shell: everything but data."""
         ui.html(f"<p class=about>{_ABOUT}</p>", sanitize=False)
         self._summary = ui.html("…", sanitize=False, tag="p").classes("summary").props('role="status"')
-        self._map = ui.html("<p class=loading>…</p>", sanitize=False)
+        self._map = kept.html("<p class=loading>asking the workspace …</p>").classes("fleet")
         ui.html("<h2>Break it, and mend it</h2>", sanitize=False).classes("row-title")
         with ui.element("div").classes("switches"):
             self._build_stop()
@@ -139,7 +145,8 @@ class MapView:
     def _show(self, seen: Seen) -> None:
         self._seen = seen
         self._summary.set_content(escape(summary(seen.fleet)))
-        self._map.set_content(drawn(seen.fleet, seen.state, self._workspace, self._troubles.role_arn))
+        role_arn = self._troubles.role_arn
+        self._map.set_content(drawn(seen.fleet, seen.state, self._workspace, role_arn, time.time()))
         running = {
             task.id: f"{task.account} {task.region} {task.service} {task.id[:8]}"
             for task in seen.fleet.tasks
@@ -149,6 +156,7 @@ class MapView:
             if select.options != running:
                 kept = select.value if select.value in running else next(iter(running), None)
                 select.set_options(running, value=kept)
+        self._stopped.set_content(self._said_of_the_stop())
         for switch in SWITCHES:
             is_on = switch.is_on(seen.state)
             self._buttons[switch.name].set_text(switch.mended if is_on else switch.broken)
@@ -160,15 +168,26 @@ class MapView:
             return f"<p>{'Withdrawn. ' if is_on else ''}{self._when_it_bites(is_on=is_on)}</p>"
         if not is_on:
             return ""
-        return {
-            "revoke": "<p>Denied. Collectors have asked for new sessions"
-            + (
-                ", which nobody trusts them with now: nothing is delivered.</p>"
-                if self._seen.state.withdrawn
-                else ".</p>"
-            ),
-            "throttle": "<p>Throttled: queues grow, and empty themselves afterwards.</p>",
-        }[name]
+        if name == "throttle":
+            return "<p>Throttled: queues grow, and empty themselves afterwards.</p>"
+        return f"<p>Denied. {self._said_of_the_deny()}</p>"
+
+    def _said_of_the_deny(self) -> str:
+        if self._seen.state.shut:
+            return "New sessions are refused, as the role trusts nobody: nothing is delivered."
+        if self._seen.fleet.newest_s > self._troubles.renewed_s > 0:
+            return "Collectors have new sessions, and deliver with them."
+        return "Collectors ask for new sessions when they are refused."
+
+    def _said_of_the_stop(self) -> str:
+        """Until the task has left the map."""
+        found = [each.state for each in self._seen.fleet.tasks if each.id == self._stopping]
+        if not found:
+            return ""
+        name = escape(self._stopping[:8])
+        if found[0] == STALE and self._stopping not in self._seen.collectors:
+            return f"<p>{name} has ended: it is stale.</p>"
+        return f"<p>Stopping {name}: it turns stale when it has ended.</p>"
 
     def _when_it_bites(self, *, is_on: bool) -> str:
         """At the next renewal of each collector's session."""
@@ -181,7 +200,7 @@ class MapView:
             return ""
         soonest, latest = min(each[0] for each in windows), max(each[1] for each in windows)
         verb = "It bites" if is_on else "It would bite"
-        if is_on and self._seen.state.revoked:
+        if is_on and self._seen.state.shut:
             return "It bites now, as the sessions are revoked too."
         return (
             f"{verb} at the next refresh of the sessions: between {_clock(soonest)} and {_clock(latest)}, in "
@@ -189,12 +208,38 @@ class MapView:
         )
 
     async def _stop_task(self) -> None:
-        task = self._task.value
-        if task:
-            self._stopped.set_content(
-                f"<p>Stopping {escape(task[:8])}: it turns stale when it has ended.</p>"
-            )
-            await self._do(lambda: self._troubles.stop_task(task), self._stop)
+        task = str(self._task.value or "")
+        if not task:
+            return
+        known = set(self._seen.collectors)
+        self._stopping = task
+        self._stopped.set_content(self._said_of_the_stop())
+        number = self._begin_examination(
+            f"Task {task[:8]} is being stopped. The collector of the task that follows it is examined when it runs."
+        )
+        if not await self._do(lambda: self._troubles.stop_task(task), self._stop):
+            self._stopping = ""
+            self._end_examination(number, "")
+            return
+        follows = await self._successor(task, known)
+        if follows is None:
+            told = "and its service has started no other that could be asked"
+            self._end_examination(number, f"No collector of task {task[:8]} runs any more, {told}.")
+        elif number == self._examinations:
+            self._patient.set_value(follows.task)
+            await self._examine(f"Task {task[:8]} was stopped, and its service has started this one.\n")
+
+    async def _successor(self, stopped: str, known: Collection[str]) -> Collector | None:
+        """The first collector of the same service that was not `known` before; None when there is none in time."""
+        places = {each.place for each in self._seen.fleet.tasks if each.id == stopped}
+        deadline = time.monotonic() + _SUCCESSOR_S
+        while time.monotonic() < deadline and not self._diagnosis.is_deleted:
+            for each in self._seen.fleet.tasks:
+                if each.place in places and each.id not in known and each.id in self._seen.collectors:
+                    return self._seen.collectors[each.id]
+            await asyncio.sleep(1)
+            await self.refresh()
+        return None
 
     async def _press(self, switch: Switch) -> None:
         act = switch.mend if switch.is_on(self._seen.state) else switch.break_
@@ -214,17 +259,28 @@ class MapView:
         await self.refresh(anew=True)
         return True
 
-    async def _examine(self) -> None:
+    async def _examine(self, before: str = "") -> None:
+        """`before` is said above what the doctor says."""
         collector = self._seen.collectors.get(str(self._patient.value))
         if collector is None:
-            self._diagnosis.set_content("No collector of that task runs.")
+            self._begin_examination("No collector of that task runs.")
             return
-        self._diagnosis.set_content(f"examining the collector of task {escape(collector.task[:8])} …")
+        number = self._begin_examination(f"examining the collector of task {collector.task[:8]} …")
         try:
             said = await doctor.examine(collector)
         except TrunklineError as error:
             said = str(error)
-        self._diagnosis.set_content(escape(f"{_clock(time.time())}  task {collector.task[:8]}\n{said}"))
+        self._end_examination(number, f"{_clock(time.time())}  task {collector.task[:8]}\n{before}{said}")
+
+    def _begin_examination(self, said: str) -> int:
+        self._examinations += 1
+        self._diagnosis.set_content(escape(said))
+        return self._examinations
+
+    def _end_examination(self, number: int, said: str) -> None:
+        """Nothing is said when another has begun since."""
+        if number == self._examinations:
+            self._diagnosis.set_content(escape(said))
 
 
 def _clock(at_s: float) -> str:

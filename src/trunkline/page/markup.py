@@ -76,7 +76,9 @@ def _merged(found: Mapping[str, Sequence[Found]]) -> Iterator[dict[str, str | fl
 
 def _row(columns: Sequence[Column], row: Mapping[str, str | float], link: Link) -> str:
     texts = {each.heading: _text(each, row.get(each.source)) for each in columns}
-    return f"<tr>{''.join(_cell(each, row.get(each.source), texts, link) for each in columns)}</tr>"
+    name = escape(" ".join(str(row.get(each.source)) for each in columns if not _is_number(each)))
+    cells = "".join(_cell(each, row.get(each.source), texts, link) for each in columns)
+    return f'<tr data-key="{name}">{cells}</tr>'
 
 
 def _text(column: Column, value: str | float | None) -> str:
@@ -95,7 +97,11 @@ def _cell(column: Column, value: str | float | None, texts: Mapping[str, str], l
 
 
 def _right(column: Column) -> str:
-    return ' data-number=""' if column.source.startswith("Value #") else ""
+    return ' data-number=""' if _is_number(column) else ""
+
+
+def _is_number(column: Column) -> bool:
+    return column.source.startswith("Value #")
 
 
 def bands(panel: Panel, lines: Sequence[Line], start_s: float, end_s: float, step_s: float) -> str:
@@ -115,7 +121,7 @@ def _band(panel: Panel, line: Line, start_s: float, length_s: float, step_s: flo
         left, width = (begin_s - start_s) / length_s, (until_s - begin_s) / length_s
         title = f"{word}, {_moment(begin_s)} to {_moment(until_s)}"
         place = f"left:{max(0.0, left):.2%};width:{min(1 - max(0.0, left), width):.2%}"
-        pieces.append(f'<span class="piece {step}" style="{place}" title="{title}"></span>')
+        pieces.append(f'<span class="piece {step}" style="{place}" title="{escape(title)}"></span>')
     word = panel.mapped.get(line.last, (f"{line.last:g}", ""))[0]
     name = f'<span class="name">{escape(line.name)}</span><span class="value">{escape(word)}</span>'
     return f'<li>{name}<span class="track">{"".join(pieces)}</span></li>'
@@ -159,7 +165,8 @@ def key(panel: Panel, lines: Sequence[Line], total: int) -> str:
 def _key_row(panel: Panel, number: int, line: Line) -> str:
     swatch = f'<span class="swatch" style="background:{colour(number)}"></span>'
     mean, last = (escape(text(panel.unit, value)) for value in (line.mean, line.last))
-    return f"<tr><td>{swatch}{escape(line.name)}</td><td>{mean}</td><td>{last}</td></tr>"
+    name = escape(line.name)
+    return f'<tr><td title="{name}">{swatch}{name}</td><td>{mean}</td><td>{last}</td></tr>'
 
 
 def trouble(said: str) -> str:

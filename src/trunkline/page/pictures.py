@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
+from urllib.request import urlopen
 
 from trunkline.dashboards.rendering import dashboards
 from trunkline.errors import SimulatorError
 from trunkline.page.browser import Tab, browser
-from trunkline.page.process import ADDRESS
+from trunkline.page.process import ADDRESS, READY
 
 FILLED: Final = (
     "document.querySelectorAll('.panel').length > 0 && "
@@ -26,6 +28,7 @@ DRAWN: Final = (
 THEMES: Final = ("light", "dark")
 _WIDTH: Final = 1280
 _HEIGHT: Final = 900
+_ANSWER_S: Final = 10.0
 _PATIENCE_S: Final = 45.0
 """What comes every 20 s has to have come twice before there is a rate of it."""
 
@@ -37,7 +40,8 @@ def pictures(state_dir: Path, folder: Path) -> Iterator[Path]:
     """
     try:
         url = (state_dir / ADDRESS).read_text(encoding="utf-8")
-    except OSError:
+        _look_whether_it_answers(url)
+    except (OSError, ValueError):
         raise SimulatorError(
             f"no demo with a page runs in {state_dir}; start one with: trunkline demo, or say where with --state-dir"
         ) from None
@@ -48,6 +52,13 @@ def pictures(state_dir: Path, folder: Path) -> Iterator[Path]:
                 with chromium.tab(_WIDTH, _HEIGHT, theme) as tab:
                     _draw(tab, f"{url}d/{uid}", path)
                 yield path
+
+
+def _look_whether_it_answers(url: str) -> None:
+    """A demo that was killed leaves its address behind. Raises OSError, or ValueError when somebody else answers."""
+    with urlopen(f"{url}{READY.removeprefix('/')}", timeout=_ANSWER_S) as answer:  # noqa: S310 (on the loopback)
+        if not json.loads(answer.read())["ready"]:
+            raise ValueError
 
 
 def _draw(tab: Tab, url: str, path: Path) -> None:

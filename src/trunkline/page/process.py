@@ -20,11 +20,14 @@ from trunkline.simulator.child import end, tied_to_parent
 ADDRESS: Final = "page.url"
 """The file in the simulator's folder that names the page's address while it is served."""
 
+READY: Final = "/ready"
+"""Where the page says that it is served."""
+
 LOOPBACK: Final = "127.0.0.1:0"
 NEEDS: Final = ("nicegui", "grafana_foundation_sdk")
 _PATIENCE_S: Final = 30.0
 _LOG_TAIL_CHARACTERS: Final = 600
-_ASK: Final = b"GET /ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+_ASK: Final = f"GET {READY} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
 
 
 def missing() -> list[str]:

@@ -12,17 +12,18 @@ from fastapi import FastAPI, Request
 from nicegui import app, background_tasks, ui
 
 from trunkline.dashboards.rendering import dashboards
+from trunkline.page import kept
 from trunkline.page.asking import Questions, Simulator
 from trunkline.page.dashboard_view import DashboardView
 from trunkline.page.filling import Choices
 from trunkline.page.map_view import MapView
+from trunkline.page.process import READY
 from trunkline.page.troubles import Troubles
 from trunkline.page.watching import Watch
 
 log = logging.getLogger(__name__)
 
 NAME: Final = "Trunkline"
-READY: Final = "/ready"
 _THEMES: Final = {"auto": "system", "light": "light", "dark": "dark"}
 _DARK: Final = {"auto": None, "light": False, "dark": True}
 _COOKIE: Final = "theme"
@@ -80,7 +81,7 @@ class Site:
         """What every page has; the result shows the links anew, for what has been chosen since."""
         theme = request.cookies.get(_COOKIE, "auto")
         dark = ui.dark_mode(_DARK.get(theme))
-        ui.add_head_html(f"<style>{self._style}</style>")
+        ui.add_head_html(f"<style>{self._style}</style>{kept.SCRIPT}")
 
         def choose(event: Any) -> None:
             dark.set_value(_DARK[event.value])

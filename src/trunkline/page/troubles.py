@@ -48,6 +48,8 @@ class State:
     withdrawn: bool = False
     revoked: bool = False
     throttled: bool = False
+    shut: bool = False
+    """Sessions were revoked when no new ones could be had. Those from before the trust was withdrawn live on."""
 
 
 class Troubles:
@@ -56,7 +58,8 @@ class Troubles:
     def __init__(self, simulator: Simulator, place: Mapping[str, Any], role_arn: str) -> None:
         self.role_arn = role_arn
         self.renewed_s = 0.0
-        """When sessions were last revoked while new ones could be had, epoch seconds."""
+        """When collectors last got new sessions because theirs were revoked, epoch seconds."""
+        self._refused = False
         self._simulator = simulator
         self._place = place
         self._name = role_arn.rpartition("/")[2]
@@ -77,10 +80,13 @@ class Troubles:
         trust = await self._trust()
         policies = await self._iam("ListRolePolicies", RoleName=self._name)
         faults = await self._gateway.faults()
+        withdrawn = self._original.exists()
+        revoked = REVOCATION in (each.text for each in policies.iter())
         return State(
             trusted=tuple(trusted_roles(trust)),
-            withdrawn=self._original.exists(),
-            revoked=REVOCATION in (each.text for each in policies.iter()),
+            withdrawn=withdrawn,
+            revoked=revoked,
+            shut=withdrawn and revoked and self._refused,
             throttled=any(each["kind"] == "throttle" for each in faults.values()),
         )
 
@@ -112,7 +118,9 @@ class Troubles:
             PolicyName=REVOCATION,
             PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [deny]}),
         )
-        if not self._original.exists():
+        if self._original.exists():
+            self._refused = True
+        else:
             self.renewed_s = time.time()
 
     async def unrevoke(self) -> None:
@@ -128,10 +136,15 @@ class Troubles:
         await self._set_trust({"Version": "2012-10-17", "Statement": [statement]})
 
     async def restore(self) -> None:
-        """Let the central role trust whom it trusted before `withdraw`."""
+        """Let the central role trust whom it trusted before `withdraw`.
+
+        Collectors whose sessions were revoked meanwhile have kept asking for new ones, and get them now.
+        """
         if self._original.exists():
             await self._set_trust(json.loads(self._original.read_text(encoding="utf-8")))
             self._original.unlink()
+            if self._refused:
+                self._refused, self.renewed_s = False, time.time()
 
     async def _trust(self) -> Any:
         found = await self._iam("GetRole", RoleName=self._name)

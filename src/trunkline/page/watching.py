@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -38,6 +38,11 @@ class Watch:
         self._turn = asyncio.Lock()
         self._seen = Seen()
 
+    @property
+    def newest(self) -> Seen:
+        """How it was when somebody last looked."""
+        return self._seen
+
     async def see(self, *, anew: bool = False) -> Seen:
         """How it is, at most two seconds ago; `anew` for right now. What cannot be asked is named in the fleet."""
         async with self._turn:
@@ -49,13 +54,18 @@ class Watch:
         try:
             status: dict[str, Any] = await self._simulator.status()
             fleet, state, collectors = await asyncio.gather(
-                look(self._questions, status["tasks"]),
+                self._fleet(status["tasks"]),
                 self._troubles.state(),
                 asyncio.to_thread(doctor.collectors, status["pid"]),
             )
         except TrunklineError as error:
             before = self._seen
-            return Seen(
-                Fleet(before.fleet.tasks, problem=str(error)), before.state, before.collectors, time.time()
-            )
+            return Seen(before.fleet.unknown(str(error)), before.state, before.collectors, time.time())
         return Seen(fleet, state, collectors, time.time())
+
+    async def _fleet(self, ecs: Sequence[Mapping[str, Any]]) -> Fleet:
+        """What is broken can be told, and mended, while the workspace cannot be asked."""
+        try:
+            return await look(self._questions, ecs)
+        except TrunklineError as error:
+            return self._seen.fleet.unknown(str(error))
