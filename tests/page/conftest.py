@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -56,11 +57,17 @@ def site() -> Iterator[Site]:
         with browser() as chromium:
             found = Site(url, process, Path(folder, "demo"), chromium)
             wait_for_rates(found)
+            if os.environ.get("TRUNKLINE_PICTURES"):
+                time.sleep(SHOWN_S)
             yield found
         below = psutil.Process(process.pid).children(recursive=True)
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 0
         assert not psutil.wait_procs(below, timeout=10)[1]
+
+
+SHOWN_S = 300
+"""What the charts of a picture shall be full of."""
 
 
 def wait_for_rates(site: Site) -> None:
