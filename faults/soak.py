@@ -77,7 +77,7 @@ class Soaking:
         self._chance = chance
         self.forgiven: set[tuple[str, int]] = set()
         self._born_s = time.monotonic()
-        self._least_life_s = min(LONG_LIFE_S + SETTLED_S, result.for_s / 4)
+        self._least_life_s = min(LONG_LIFE_S + SETTLED_S, result.for_s / 2)
         self._kinds: dict[str, Callable[[], Awaitable[None]]] = {
             "kill -9": self._kill,
             "down": self._down,

@@ -24,7 +24,7 @@ from trunkline.collector.sender import Sender
 from trunkline.collector.takeover import Memories, Takeover, folder_of
 from trunkline.component.admission import Admission, refused_samples
 from trunkline.component.contract import ComponentId, Consumer, Context, Delivery
-from trunkline.component.memory import MemoryCeiling, MemoryLimits
+from trunkline.component.memory import MemoryCeiling, MemoryLimits, give_back
 from trunkline.component.metrics import SelfMetrics
 from trunkline.component.schedule import SystemClock
 from trunkline.errors import ConfigError, FetchError, TrunklineError, UsageError
@@ -107,6 +107,7 @@ class Host:
                 parts, previous = self._build(previous), None
             else:
                 parts, previous = replacement, parts.assembly.config
+                give_back()  # what replaces the old parts shall not be put behind the holes they leave
 
     async def _until_replaced(self, parts: _Parts) -> _Parts:
         """Wait for a stop or for a new configuration that can be built; a wrong one changes nothing."""
