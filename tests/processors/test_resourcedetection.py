@@ -311,9 +311,16 @@ async def test_the_host_enters_it_once() -> None:
     def no_sender(*_: object) -> Any:
         raise AssertionError("debug needs no sender")
 
+    def lose(name: str, samples: int) -> None:
+        raise AssertionError((name, samples))
+
     config = read([f"yaml:{text}"], {}, components)
     assembly = build(
-        config, lambda id_: context_for(str(id_), environment=environment), no_sender, lambda _, head: head
+        config,
+        lambda id_: context_for(str(id_), environment=environment),
+        no_sender,
+        lambda _, head: head,
+        lose,
     )
     [detection] = assembly.entered
     assert isinstance(detection, ResourceDetection)
