@@ -42,7 +42,7 @@ class FanOut:
     """
 
     consumers: Sequence[tuple[str, Consumer]]
-    lose: Lose
+    lose: Lose = field(compare=False)
 
     def open(self, table: Table) -> Inlet:
         return _FanOutInlet([(name, consumer.open(table)) for name, consumer in self.consumers], self.lose)
