@@ -180,7 +180,7 @@ class DiskQueue:
     def close(self) -> None:
         """What memory holds is written out if the disk takes it; what is settled leaves."""
         for chunk in self._window.chunks:
-            if chunk.lost_as and not chunk.settled:  # nobody will settle it any more
+            if chunk.lost_as and chunk.samples and not chunk.settled:  # nobody will settle it any more
                 self._lost(chunk.samples, chunk.lost_as)
         for segment in (*self._behind, *self._ahead):
             if segment.samples and not segment.on_disk:
