@@ -94,9 +94,10 @@ class Aside:
         if self._settler is None:
             self._queue.append(list(self._singles(fragments)))
             return
-        late = [one for one in fragments if not self._waits(one)]
-        if len(late) < len(fragments):
-            self._queue.append(list(self._singles(filter(self._waits, fragments))))
+        waiting = [one for one in fragments if self._waits(one)]
+        late = [one for one in fragments if one not in waiting]
+        if waiting:
+            self._queue.append(list(self._singles(waiting)))
         for one in await self._ask(self._settler, late):
             self._keep(one)
 

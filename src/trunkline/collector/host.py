@@ -107,7 +107,10 @@ class Host:
                 parts, previous = self._build(previous), None
             else:
                 parts, previous = replacement, parts.assembly.config
-                give_back()  # what replaces the old parts shall not be put behind the holes they leave
+                if (
+                    not self._ended
+                ):  # what replaces the old parts shall not be put behind the holes they leave
+                    give_back()
 
     async def _until_replaced(self, parts: _Parts) -> _Parts:
         """Wait for a stop or for a new configuration that can be built; a wrong one changes nothing."""

@@ -39,8 +39,9 @@ class SourceEncoder:
 
     `encode_labels` is asked when a series is first sent, and again when it comes back after a while. What it does not
     send (None), or refuses (RefusedSeriesError), is asked again only when the series is decided anew; `lose` is told
-    how many samples are refused, and why. `last` has the last lane that was sent of a source, by its key,
-    unless that is its first, and outlives this encoder: when series come, or come back in another slot, nothing is sent before that lane is settled.
+    how many samples are refused, and why. `last` has the last lane that was sent of a source, by its key, unless that
+    is its first, and outlives this encoder: when series come, or come back in another slot, nothing is sent before
+    that lane is settled.
     """
 
     def __init__(
@@ -55,7 +56,8 @@ class SourceEncoder:
         self._encode_labels = encode_labels
         self._lanes: list[_Lane] = []
         self._lose = lose
-        self._left_out: dict[int, str] = {}  # slots, and why they are refused, or nothing
+        self._left_out: set[int] = set()
+        self._refused: dict[int, str] = {}  # those of them that the receiver would refuse, and why
         self._present: bytes | None = None
         self._restless = False
         self._whole: list[tuple[int, Template, array[int]]] = []
@@ -75,7 +77,7 @@ class SourceEncoder:
             ]
         if batch.extras:
             fragments += self._encode_extras(batch.extras)
-        if self._left_out:
+        if self._refused:
             self._count_refused(batch)
         return self._behind_the_last(fragments, batch) if fragments else fragments
 
@@ -99,8 +101,9 @@ class SourceEncoder:
         present = self._present or bytes(one is not None for one in series)
         while len(self._lanes) * LANE_SLOTS < len(series):
             self._lanes.append(_Lane(self._table.key, len(self._lanes)))
+        self._left_out.difference_update(batch.changed)
         for slot in batch.changed:
-            self._left_out.pop(slot, None)
+            self._refused.pop(slot, None)
             self._lanes[slot // LANE_SLOTS].change(slot)
         for lane in self._lanes:
             lane.compile(present, self._labels_of)
@@ -111,20 +114,24 @@ class SourceEncoder:
         series = None if slot in self._left_out else self._table.series[slot]
         if series is None:
             return None
-        labels, reason = None, ""
+        labels = None
         try:
             labels = self._encode_labels(series)
         except RefusedSeriesError as error:
-            reason = error.reason
+            self._refused[slot] = error.reason
         if labels is None:
-            self._left_out[slot] = reason
+            self._left_out.add(slot)
         return labels
 
     def _count_refused(self, batch: Batch) -> None:
         """Every sample of a refused series, but its stale markers: the receiver has never seen what they end."""
-        slots = [slot for slot in batch.slots() if not is_stale(batch.values[slot])]
-        slots += [extra.slot for extra in batch.extras]
-        reasons = Counter(reason for slot in slots if (reason := self._left_out.get(slot)))
+        present, values = batch.present, batch.values
+        reasons = Counter(
+            reason
+            for slot, reason in self._refused.items()
+            if (present is None or present[slot]) and not is_stale(values[slot])
+        )
+        reasons.update(self._refused[extra.slot] for extra in batch.extras if extra.slot in self._refused)
         for reason, samples in reasons.items():
             self._lose(samples, reason)
 
